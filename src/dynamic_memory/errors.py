@@ -47,7 +47,7 @@ class NeverError(DynamicMemoryError):
     kind = Kind.NEVER
 
 
-class InvalidInput(NeverError):  # noqa: N818 - named for what it is; "Error" would add nothing
+class InvalidInput(NeverError):
     """Input refused where it entered.
 
     Args:
