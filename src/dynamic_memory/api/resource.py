@@ -179,7 +179,7 @@ class ResourcePool(Wire, frozen=True, kw_only=True):
 
     name: str
     generation: int = 0
-    resource_slice_count: int = 1
+    resource_slice_count: int
 
 
 class ResourceSliceSpec(Wire, frozen=True, kw_only=True):
