@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Service addresses and names for a test cluster on one machine, without kube-proxy and CoreDNS.
 
-Pods reach a Service by its cluster address and find it by name. A real cluster programs the kernel for the first and runs
-a DNS server for the second; here each ClusterIP is an address of the loopback interface on which a forwarder listens, and
-a few lines answer DNS from the same table. What is tested, our roles, cannot tell the difference.
+Pods reach a Service by its cluster address and find it by name. A real cluster programs the kernel for the first and
+runs a DNS server for the second; here each ClusterIP is an address of the loopback interface on which a forwarder
+listens, and a few lines answer DNS from the same table. What is tested, our roles, cannot tell the difference.
 
-The address of `kubernetes.default` goes to the API server's port on loopback. Other Services go to a ready endpoint, chosen
-anew for each connection.
+The address of `kubernetes.default` goes to the API server's port on loopback. Other Services go to a ready endpoint,
+chosen anew for each connection.
 """
 
 from __future__ import annotations
