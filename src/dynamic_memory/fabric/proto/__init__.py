@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages of the Dynamic Memory Service, generated from `fabric.proto` by `tools/protos.py`."""
