@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of every role: one event loop, signals, readiness, and the endpoints that Kubernetes asks.
+
+A role is a coroutine. SIGTERM or SIGINT cancels it; it then finishes or undoes the step in hand, within ten seconds,
+and the process exits with 0. If the coroutine fails, the error is logged and the process exits with 1 (2 if the
+configuration was at fault), so that it is started anew with nothing left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from dynamic_memory.errors import DynamicMemoryError, InvalidInput
+from dynamic_memory.process.readiness import Readiness
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["EXIT_BAD_CONFIGURATION", "EXIT_FAILED", "EXIT_OK", "Process", "run"]
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_BAD_CONFIGURATION = 2
+STOP_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Process:
+    """What a running role may use of its process: readiness, and the wish to stop."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.ready = Readiness()
+        self.stopping = asyncio.Event()
+        self.health_port: int | None = None
+
+
+def run(main: Callable[[Process], Awaitable[None]], *, role: str, health_address: str | None) -> int:
+    """Run `main` until it returns, fails or the process is told to stop; return the exit code.
+
+    Args:
+        main: the role.
+        role: its name, for logs.
+        health_address: `host:port` for /healthz, /readyz and /metrics (port 0 = any), or None for no endpoint.
+
+    """
+    try:
+        return asyncio.run(_supervise(main, role, health_address))
+    except InvalidInput as error:
+        log.error("%s", error)  # noqa: TRY400 - the text says it all; a traceback would hide it
+        return EXIT_BAD_CONFIGURATION
+    except DynamicMemoryError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return EXIT_FAILED
+    except Exception:
+        log.exception("%s failed", role)
+        return EXIT_FAILED
+
+
+async def _supervise(main: Callable[[Process], Awaitable[None]], role: str, health_address: str | None) -> int:
+    process = Process(role)
+    loop = asyncio.get_running_loop()
+
+    async def body() -> None:
+        await main(process)
+
+    async with _endpoints(process, health_address):
+        task = asyncio.create_task(body(), name=role)
+
+        def stop() -> None:
+            process.stopping.set()
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        stopping = asyncio.create_task(process.stopping.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait({task}, timeout=STOP_SECONDS)
+                if not task.done():
+                    log.error("%s did not stop within %s s", role, STOP_SECONDS)
+                    return EXIT_FAILED
+        finally:
+            stopping.cancel()
+        return _result(task, process)
+
+
+def _result(task: asyncio.Task[None], process: Process) -> int:
+    if task.cancelled():
+        return EXIT_OK
+    error = task.exception()
+    if error is None:
+        return EXIT_OK
+    single = _single(error)
+    if process.stopping.is_set():
+        log.warning("stopped in the middle of a failure: %s", single)
+        return EXIT_OK
+    raise single
+
+
+def _single(error: BaseException) -> BaseException:
+    """Unwrap groups of one: the first real failure is what people need to see."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextlib.asynccontextmanager
+async def _endpoints(process: Process, address: str | None) -> AsyncIterator[None]:
+    if address is None:
+        yield
+        return
+    from aiohttp import web  # noqa: PLC0415 - 8 MB that a role without endpoints need not carry
+
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise InvalidInput("health", "an address such as 127.0.0.1:8080", address)
+    runner = web.AppRunner(_application(process), access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port))
+        await site.start()
+        process.health_port = runner.addresses[0][1]
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _application(process: Process) -> web.Application:
+    from aiohttp import web  # noqa: PLC0415
+    from prometheus_client import generate_latest  # noqa: PLC0415
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text=process.ready.report(), status=200 if process.ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), content_type="text/plain", charset="utf-8")
+
+    application = web.Application()
+    application.router.add_get("/healthz", healthz)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get("/metrics", metrics)
+    return application
