@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CDI files: how a container learns what memory its claim gave it (Container Device Interface 0.8.0).
+
+One file a claim with one device, so that writing one never depends on the others. Containers get environment variables
+now; mounts and device nodes of a share have their place in `Edits` and need no other change. A file is made whole under
+another name, in the same folder, and renamed: the runtime never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+__all__ = ["CLASS", "KIND", "VENDOR", "DeviceNode", "Edits", "Mount", "Specs", "device_id", "device_name", "render"]
+
+VERSION = "0.8.0"
+VENDOR = "dra.memory"
+CLASS = "claim"
+KIND = f"{VENDOR}/{CLASS}"
+FILE_PREFIX = f"{VENDOR}-{CLASS}-"
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A bind mount into the container."""
+
+    host_path: str
+    container_path: str
+    options: tuple[str, ...] = ()
+
+
+class DeviceNode(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A device file for the container, for example `/dev/dax0.0`."""
+
+    path: str
+    host_path: str = ""
+    permissions: str = ""
+
+
+class Edits(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes in a container that uses the claim."""
+
+    env: dict[str, str] = {}
+    mounts: tuple[Mount, ...] = ()
+    device_nodes: tuple[DeviceNode, ...] = ()
+
+
+def device_name(uid: str) -> str:
+    """Return the name of the device of a claim."""
+    return f"claim-{uid}"
+
+
+def device_id(uid: str) -> str:
+    """Return the qualified name that the kubelet passes to the runtime."""
+    return f"{KIND}={device_name(uid)}"
+
+
+def render(uid: str, edits: Edits) -> str:
+    """Return the spec file of a claim: the same text for the same edits."""
+    containers: dict[str, Any] = {"env": [f"{key}={value}" for key, value in sorted(edits.env.items())]}
+    if edits.mounts:
+        containers["mounts"] = msgspec.to_builtins(edits.mounts)
+    if edits.device_nodes:
+        containers["deviceNodes"] = msgspec.to_builtins(edits.device_nodes)
+    spec = {
+        "cdiVersion": VERSION,
+        "kind": KIND,
+        "devices": [{"name": device_name(uid), "containerEdits": containers}],
+    }
+    return msgspec.json.format(msgspec.json.encode(spec), indent=2).decode() + "\n"
+
+
+class Specs:
+    """The folder of CDI files. The methods block for one small file.
+
+    Args:
+        folder: where the runtime looks, usually /var/run/cdi; made if it is missing.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, uid: str, text: str) -> None:
+        """Write the file of a claim, unless it says the same already.
+
+        Nothing is synced to the disk: the folder does not outlive a reboot, and the text is in the claim's record.
+        """
+        path = self._path(uid)
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text() == text:
+                return
+        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # the runtime reads *.json and *.yaml only
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(text)
+        partial.chmod(0o644)
+        partial.replace(path)
+
+    def remove(self, uid: str) -> None:
+        """Remove the file of a claim; it may be gone already."""
+        self._path(uid).unlink(missing_ok=True)
+
+    def prune(self, keep: Iterable[str]) -> list[str]:
+        """Remove the files of all other claims, and what a killed writer left; return the names of the files."""
+        kept = {self._path(uid).name for uid in keep}
+        stale = [path for path in sorted(self._folder.glob(f"{FILE_PREFIX}*")) if path.name not in kept]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return [path.name for path in stale]
+
+    def _path(self, uid: str) -> Path:
+        return self._folder / f"{FILE_PREFIX}{uid}.json"

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver of one node, put together: what runs side by side, what wakes what, and in which order it starts and ends.
+
+Everything it talks to is given to it, so that tests run the same driver against fakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from dynamic_memory.api.resource import ResourceClaim
+from dynamic_memory.driver import reboot, sockets
+from dynamic_memory.driver.cache import Claims
+from dynamic_memory.driver.cdi import Specs
+from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.driver.lock import NodeLock
+from dynamic_memory.driver.node import Node
+from dynamic_memory.driver.orphans import Orphans
+from dynamic_memory.driver.plugin import Plugin
+from dynamic_memory.driver.prepare import Preparer
+from dynamic_memory.driver.reconciler import Reconciler
+from dynamic_memory.driver.records import Records
+from dynamic_memory.driver.registration import Registration
+from dynamic_memory.driver.reports import Reporter
+from dynamic_memory.driver.unprepare import Unpreparer
+from dynamic_memory.driver.view import FabricView
+from dynamic_memory.driver.windows import Windows
+from dynamic_memory.fabric.interface import Fabric
+from dynamic_memory.host.interface import Host
+from dynamic_memory.kube.client import Kube
+from dynamic_memory.kube.events import EventRecorder
+from dynamic_memory.kube.informer import Change
+from dynamic_memory.kube.queue import WorkQueue
+from dynamic_memory.process import clock
+from dynamic_memory.process.readiness import Readiness
+
+__all__ = ["Driver"]
+
+log = logging.getLogger(__name__)
+
+
+class Driver:
+    """One driver process.
+
+    Args:
+        config: see `DriverConfig`.
+        kube: the API server.
+        fabric: the Dynamic Memory Service.
+        host: the Linux of this node.
+        ready: where to report what works.
+
+    """
+
+    def __init__(
+        self, config: DriverConfig, *, kube: Kube, fabric: Fabric, host: Host, ready: Readiness | None = None
+    ) -> None:
+        self._config = config
+        self._ready = ready or Readiness()
+        self._sockets = sockets.sockets(
+            plugin_folder=config.plugin_folder, registry_folder=config.registry_folder, pod_uid=config.instance
+        )
+        name, state = config.node, Path(config.state_dir)
+        claims, view = Claims(kube, name), FabricView(fabric, name)
+        self._lock = NodeLock(state / "node.lock")
+        self.node = Node(
+            name=name,
+            timing=config.timing,
+            boot_id="",
+            claims=claims,
+            records=Records(state / "claims"),
+            view=view,
+            fabric=fabric,
+            host=host,
+            windows=Windows(kube, name, view, claims, hold=config.timing.hold, hold_most=config.timing.hold_most),
+            reporter=Reporter(kube, claims, EventRecorder(kube, "dynamic-memory-driver", name)),
+            specs=Specs(Path(config.cdi_dir)),
+            queue=WorkQueue(),
+            holder=self._lock.holder,
+        )
+        self._reconciler = Reconciler(self.node)
+        self._orphans = Orphans(self.node)
+        self.node.look_for_orphans = self._orphans.look
+        self._plugin = Plugin(Preparer(self.node), Unpreparer(self.node), config.timing)
+        self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
+        self._may_register = asyncio.Event()
+        claims.informer.subscribe(self._claim_changed)
+        view.subscribe(share=self._share_changed, state=self._session_changed)
+
+    async def run(self) -> None:
+        """Run until cancelled; the sockets are gone afterwards.
+
+        Raises:
+            InvalidInput: a path cannot be a socket's.
+            HostError: the host does not tell its boot.
+
+        """
+        for check in ("kubelet", "fabric", "slices", "node lock"):
+            self._ready.set(check, False, "starting")
+        self.node.boot_id = await self.node.host.boot_id()
+        await self.node.records.load()
+        try:
+            await self._plugin.start(self._sockets.plugin)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.node.claims.informer.run())
+                group.create_task(self.node.windows.slices.run())
+                group.create_task(self.node.view.run())
+                group.create_task(self.node.windows.run())
+                group.create_task(self._report_slices())
+                group.create_task(self._lead())
+                group.create_task(self._register())
+        finally:
+            # the kubelet stops calling first, then calls in hand may end
+            await self._registration.stop()
+            await self._plugin.stop()
+
+    async def _register(self) -> None:
+        await self._may_register.wait()
+        await self._registration.start(self._sockets.registration)
+
+    async def _lead(self) -> None:
+        """Attach and detach while this process holds the node's lock (rule 13)."""
+        await self.node.claims.informer.wait_synced()
+        async with self._lock.hold(self._config.identity, self._must_wait):
+            await self.node.records.load()
+            before = reboot.attached_before(self.node)
+            reboot.withdraw_specs(self.node, before)
+            prepared = {record.uid for record in self.node.records.all() if record.prepared}
+            for name in self.node.specs.prune(prepared):
+                log.info("stale CDI file removed", extra={"file": name})
+            self.node.active = True
+            self._ready.set("node lock", True)
+            log.info("this process attaches and detaches", extra={"records": len(self.node.records.all())})
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._reconciler.run(self._config.workers))
+                    group.create_task(self._orphans.run())
+                    group.create_task(self._after_reboot(before))
+                    await self._resync()
+            finally:
+                self.node.active = False
+
+    def _must_wait(self) -> None:
+        """Another driver is at work: it has done what a reboot asks for, this one may serve what is ready."""
+        self._ready.set("node lock", True)
+        self._may_register.set()
+
+    async def _after_reboot(self, keys: list[str]) -> None:
+        if keys:
+            log.warning("the node has restarted: attaching again", extra={"claims": len(keys)})
+            await reboot.reattach(self.node, keys)
+        self._may_register.set()
+
+    async def _resync(self) -> None:
+        """Look at everything, at first and every now and then: a watch may have missed something."""
+        while True:
+            for record in self.node.records.all():
+                self.node.queue.add(record.key)
+            for claim in self.node.claims.all():
+                self.node.queue.add(claim.metadata.uid)
+            self._orphans.look()
+            self.node.windows.changed()
+            await clock.sleep(self._config.timing.resync)
+
+    async def _report_slices(self) -> None:
+        await self.node.windows.published.wait()
+        self._ready.set("slices", True)
+
+    # --- what wakes what
+
+    def _claim_changed(self, change: Change[ResourceClaim]) -> None:
+        self.node.windows.changed()
+        if self.node.active:
+            self.node.queue.add(change.object.metadata.uid)
+
+    def _share_changed(self, tag: str) -> None:
+        if not self.node.active:
+            return
+        key = self.node.records.key_of(tag)
+        claim = None if key else self.node.claims.by_tag(tag)
+        if key is None and claim is None:
+            self._orphans.look()
+        else:
+            self.node.queue.add(key or (claim.metadata.uid if claim else ""))
+
+    def _session_changed(self, synced: bool, why: str) -> None:
+        self._ready.set("fabric", synced, why)
+        if synced:
+            self._reconciler.wake()
+            self._orphans.look()
+
+    def _told_by_kubelet(self, registered: bool, error: str) -> None:
+        self._ready.set("kubelet", registered, error)

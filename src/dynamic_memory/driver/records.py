@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver remembers of each claim over its own death: one small file a claim, written before anything is done.
+
+The files are the truth and the copies in memory are an index of them: two processes may work on one folder while a new
+driver replaces an old one (the old one attaches and detaches, the new one already prepares), so a change always reads
+the file, changes it and replaces it, under a lock that only claims of the same stripe share.
+
+A file that cannot be read is put aside with an error. The shares that it spoke of are found again on the fabric and on
+the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from dynamic_memory.driver.claims import Pod
+from dynamic_memory.driver.planner import State
+from dynamic_memory.errors import InvalidInput
+from dynamic_memory.process import durable
+
+__all__ = ["ClaimRecord", "Failure", "Prepared", "Records", "ShareRecord", "orphan_key"]
+
+log = logging.getLogger(__name__)
+
+STRIPES = 16
+KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,127}")
+ORPHAN_PREFIX = "orphan-"
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an attach failed, for the condition: a reason of `names.Reason`, a sentence, and when (Unix seconds)."""
+
+    reason: str
+    message: str
+    at: float
+    publish: bool = True
+    """Whether the node's slices have to say it before the claim may."""
+
+
+class ShareRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One share of a claim.
+
+    Attributes:
+        tag: shareID and extent tag.
+        pool: pool name; empty for an orphan that only the host knows.
+        device: pool device.
+        size: bytes.
+        window: the node's window device.
+        request: name of the claim's request.
+        state: see `planner.State`.
+        committed: a pod may already be bound to it: an attach that fails is tried again for ever.
+        boot_id: boot in which it was last attached.
+        failure: why it is being undone, if that is so.
+        pods: the pods of the claim that were known when the release began.
+
+    """
+
+    tag: str
+    pool: str
+    device: str
+    size: int
+    window: str = ""
+    request: str = ""
+    state: State
+    committed: bool = False
+    boot_id: str = ""
+    failure: Failure | None = None
+    pods: tuple[Pod, ...] = ()
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What Prepare answered: enough to answer it again, and to write the CDI file again after a reboot.
+
+    Attributes:
+        tag: the share that was prepared.
+        cdi_id: name of the CDI device as the kubelet got it.
+        spec: the CDI file, JSON text.
+
+    """
+
+    tag: str
+    cdi_id: str
+    spec: str
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that is remembered of one claim; `uid` is empty for a share that no claim is known of."""
+
+    key: str
+    uid: str = ""
+    namespace: str = ""
+    name: str = ""
+    shares: tuple[ShareRecord, ...] = ()
+    prepared: Prepared | None = None
+    version: int = 1
+
+    def share(self, tag: str) -> ShareRecord | None:
+        """Return the share with this tag, or None."""
+        return next((share for share in self.shares if share.tag == tag), None)
+
+    def with_share(self, share: ShareRecord) -> ClaimRecord:
+        """Return the record with this share added or replaced."""
+        others = tuple(s for s in self.shares if s.tag != share.tag)
+        return msgspec.structs.replace(self, shares=(*others, share))
+
+    def without_share(self, tag: str) -> ClaimRecord | None:
+        """Return the record without this share, or None if nothing is left to remember."""
+        others = tuple(s for s in self.shares if s.tag != tag)
+        return msgspec.structs.replace(self, shares=others) if others else None
+
+
+Update = Callable[[ClaimRecord | None], ClaimRecord | None]
+
+
+def orphan_key(tag: str) -> str:
+    """Return the key of the record of a share that no claim is known of."""
+    return f"{ORPHAN_PREFIX}{tag}"
+
+
+class Records:
+    """The folder of records, and an index of it.
+
+    Args:
+        folder: where the files are; made if it is missing.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._locks = folder.parent / "locks"
+        self._by_key: dict[str, ClaimRecord] = {}
+        self._key_of_tag: dict[str, str] = {}
+        self._quarantined = 0
+
+    @property
+    def quarantined(self) -> int:
+        """How many files were put aside since the start."""
+        return self._quarantined
+
+    async def load(self) -> None:
+        """Read all files anew, at the start and when another process has stopped writing."""
+        await asyncio.to_thread(self._load)
+
+    def get(self, key: str) -> ClaimRecord | None:
+        """Return the record of a claim UID (or orphan key), as last read or written by this process."""
+        return self._by_key.get(key)
+
+    def all(self) -> list[ClaimRecord]:
+        """Return all records, as last read or written by this process."""
+        return list(self._by_key.values())
+
+    def key_of(self, tag: str) -> str | None:
+        """Return the key of the record that has this tag."""
+        return self._key_of_tag.get(tag)
+
+    async def refresh(self, key: str) -> ClaimRecord | None:
+        """Read one file anew: another process may have written it."""
+        record = await asyncio.to_thread(self._read, key)
+        self._index(key, record)
+        return record
+
+    async def update(self, key: str, change: Update) -> ClaimRecord | None:
+        """Change one record durably: when this returns it is on the disk.
+
+        Args:
+            key: claim UID or orphan key.
+            change: gets the record as it is on the disk, returns it as it shall be; None removes the file. Must not
+                block.
+
+        Returns:
+            The record as it is now.
+
+        Raises:
+            OSError: the disk refuses; nothing has changed.
+
+        """
+        record = await asyncio.to_thread(self._update, key, change)
+        self._index(key, record)
+        return record
+
+    def _index(self, key: str, record: ClaimRecord | None) -> None:
+        for share in self._by_key[key].shares if key in self._by_key else ():
+            self._key_of_tag.pop(share.tag, None)
+        if record is None:
+            self._by_key.pop(key, None)
+            return
+        self._by_key[key] = record
+        for share in record.shares:
+            self._key_of_tag[share.tag] = key
+
+    def _load(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._by_key.clear()
+        self._key_of_tag.clear()
+        for path in sorted(self._folder.glob("*.json")):
+            self._index(path.stem, self._read(path.stem))
+
+    def _path(self, key: str) -> Path:
+        if not KEY.fullmatch(key):
+            raise InvalidInput("claim UID", "letters, digits and dashes", key)
+        return self._folder / f"{key}.json"
+
+    def _read(self, key: str) -> ClaimRecord | None:
+        path = self._path(key)
+        data = durable.read(path)
+        if data is None:
+            return None
+        try:
+            record = msgspec.json.decode(data, type=ClaimRecord)
+        except msgspec.DecodeError:  # also what does not fit the type
+            aside = path.with_suffix(".corrupt")
+            path.replace(aside)
+            self._quarantined += 1
+            log.exception("record is not readable and was put aside", extra={"path": str(aside)})
+            return None
+        return record
+
+    def _update(self, key: str, change: Update) -> ClaimRecord | None:
+        path = self._path(key)
+        with self._locked(key):
+            before = self._read(key)
+            after = change(before)
+            if after == before:
+                return before
+            if after is None:
+                durable.remove(path)
+            else:
+                durable.write(path, msgspec.json.encode(after))
+        return after
+
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        stripe = zlib.crc32(key.encode()) % STRIPES
+        descriptor = os.open(self._locks / f"{stripe:x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
