@@ -3,8 +3,9 @@
 
 A quantity is a number of billionths, held as an integer, and the family of suffixes it was written with, because that
 decides how it is printed. Source: `resource.Quantity` of Kubernetes' apimachinery, whose rules are followed to the
-letter: what is finer than a billionth is rounded up, away from zero; what is larger than 2^63 - 1 is cut to that; the
-canonical form has no fraction and the largest suffix that allows it.
+letter (as of 1.37): what is finer than a billionth is rounded up, away from zero; what is written with a binary suffix
+and larger than 2^63 - 1 is cut to that; the canonical form has no fraction and the largest suffix that allows it, and a
+binary one that would need a fraction is printed as a decimal.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Quantity:
 
         """
         if isinstance(text, int) and not isinstance(text, bool):
-            return cls(max(-LARGEST, min(LARGEST, text)) * NANO)
+            return cls(text * NANO)
         match = _TEXT.fullmatch(text) if isinstance(text, str) and len(text) <= MAX_TEXT else None
         if match is None:
             raise InvalidInput("quantity", "a quantity such as 512Mi, 1.5 or 100m", text)
@@ -75,7 +76,9 @@ class Quantity:
             form, factor = Format.DECIMAL_SI, Fraction(10) ** _DECIMAL[suffix]
         digits = match["digits"]
         exact = Fraction(f"0{digits}" if digits.startswith(".") else digits.rstrip(".")) * factor
-        nanos = min(_ceiling(exact * NANO), LARGEST * NANO)
+        nanos = _ceiling(exact * NANO)
+        if form is Format.BINARY_SI:
+            nanos = min(nanos, LARGEST * NANO)
         return cls(-nanos if match["sign"] == "-" else nanos, form)
 
     @classmethod
@@ -125,7 +128,7 @@ class Quantity:
     def __str__(self) -> str:
         if not self._nanos:
             return "0"
-        if self._format is Format.BINARY_SI and abs(self._nanos) >= 1024 * NANO:
+        if self._format is Format.BINARY_SI and abs(self._nanos) >= 1024 * NANO and self._nanos % NANO == 0:
             mantissa, exponent = self.value(), 0
             while mantissa % 1024 == 0 and exponent + 10 in _BINARY_SUFFIX:
                 mantissa, exponent = mantissa // 1024, exponent + 10
