@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from dynamic_memory.fabric import authority, capacity
+from dynamic_memory.fabric import authority, capacity, steps
 from dynamic_memory.fabric.backends.interface import Allocation, Backend, Changed, Order
 from dynamic_memory.fabric.directory import Directory
 from dynamic_memory.fabric.errors import BadArgument, Conflicts, Exhausted, Rejected, UnknownDevice, Unreachable
@@ -38,8 +38,7 @@ from dynamic_memory.process.locks import KeyedLocks
 
 __all__ = ["Limits", "Service"]
 
-faults.declare("service", "add-before-compose", "add-composed", "remove-before-release", "remove-released")
-
+_MAX_NAME = 320
 # The backend's words for the arguments of AddMemory.
 _ARGUMENTS = {"host": "node", "domain": "pool", "device": "device", "size": "bytes"}
 
@@ -95,6 +94,8 @@ class Service:
     async def add_memory(self, caller: Identity, *, node: str, pool: str, device: str, size: int, tag: str) -> Share:
         """See `Fabric.add_memory`."""
         authority.check_add(caller, node)
+        _check_name("pool", pool)
+        _check_name("device", device)
         domain = self.directory.domain(caller.owner, pool, device)
         host = self.directory.host(caller.owner, node)
         _check_tag(tag)
@@ -122,6 +123,7 @@ class Service:
     async def get_capacity(self, caller: Identity, node: str | None = None) -> Capacity:
         """See `Fabric.get_capacity`."""
         self._check_served(caller)
+        _check_name("node", node or "")
         scope = authority.host_scope(caller, node)
         if scope is not None:
             self.directory.host(caller.owner, scope)
@@ -155,6 +157,11 @@ class Service:
         if watcher.caller.is_node:
             self.sessions.closed(watcher.caller.owner, watcher.caller.name, clock.monotonic())
 
+    def end_watches(self) -> None:
+        """Tell every Watch that the service stops."""
+        for watcher in self._watchers:
+            watcher.end(Unreachable("the service stops"))
+
     @property
     def watches(self) -> int:
         """Watches that are open."""
@@ -179,9 +186,9 @@ class Service:
             existing = self._backend.view().allocations.get(order.tag)
             if existing is None:
                 async with self._devices(order.key):
-                    faults.point("service.add-before-compose")
+                    faults.point(steps.ADD_BEFORE_COMPOSE)
                     existing = await self._compose(order)
-                    faults.point("service.add-composed")
+                    faults.point(steps.ADD_COMPOSED)
             self._check_same(caller, existing, order)
             self._releasing.discard(order.tag)
             if order.tag in self._requested:
@@ -230,9 +237,9 @@ class Service:
         # Also when it fails: it will be tried again, and whoever needs the bytes waits for that.
         self._releasing.add(share.tag)
         async with self._devices(key):
-            faults.point("service.remove-before-release")
+            faults.point(steps.REMOVE_BEFORE_RELEASE)
             await self._backend.release(share.tag)
-            faults.point("service.remove-released")
+            faults.point(steps.REMOVE_RELEASED)
         return RemovedState.DONE
 
     def _request(self, tag: str) -> None:
@@ -320,6 +327,11 @@ class Service:
             ),
             simulated=self._backend.simulated,
         )
+
+
+def _check_name(field: str, name: str) -> None:
+    if len(name) > _MAX_NAME:
+        raise BadArgument(field, f"a name of at most {_MAX_NAME} characters")
 
 
 def _check_tag(tag: str) -> None:

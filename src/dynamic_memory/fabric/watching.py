@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dynamic_memory.fabric.errors import Unreachable
+from dynamic_memory.fabric.errors import FabricError, Unreachable
 from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.fabric.model import Change, Snapshot
 
@@ -28,23 +28,30 @@ class Watcher:
     def __init__(self, caller: Identity, limit: int) -> None:
         self.caller = caller
         self._limit = limit
-        self._items: asyncio.Queue[Snapshot | Change] = asyncio.Queue()
-        self._cut_off = False
+        self._items: asyncio.Queue[Snapshot | Change | None] = asyncio.Queue()
+        self._ended: FabricError | None = None
 
     def put(self, item: Snapshot | Change) -> None:
         """Tell it something, or cut it off if it has too much to read already."""
         if self._items.qsize() > self._limit:
-            self._cut_off = True
-        else:
+            self.end(Unreachable("the watcher fell behind"))
+        elif self._ended is None:
             self._items.put_nowait(item)
+
+    def end(self, why: FabricError) -> None:
+        """Tell it nothing more, but why."""
+        if self._ended is None:
+            self._ended = why
+            self._items.put_nowait(None)
 
     async def next(self) -> Snapshot | Change:
         """The next item.
 
         Raises:
-            Unreachable: the watcher was too slow; it has to begin again.
+            FabricError: why there is none; the watcher has to begin again.
 
         """
-        if self._cut_off:
-            raise Unreachable("the watcher fell behind")
-        return await self._items.get()
+        item = None if self._ended is not None else await self._items.get()
+        if item is None:
+            raise self._ended or Unreachable("the watch has ended")
+        return item

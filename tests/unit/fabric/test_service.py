@@ -7,7 +7,6 @@ import asyncio
 import uuid
 
 import pytest
-from dynamic_memory.process import clock
 from tests.support.fake_fabric import GIB, MIB, FakeFabric, FakeRig
 
 from dynamic_memory.errors import Kind
@@ -29,6 +28,7 @@ from dynamic_memory.fabric.errors import (
 )
 from dynamic_memory.fabric.identity import SERVICE, Identity
 from dynamic_memory.fabric.model import MAX_SIZE, Change, RemovedState, Snapshot
+from dynamic_memory.process import clock
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 

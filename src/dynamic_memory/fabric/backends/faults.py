@@ -8,6 +8,7 @@ no file is no faults. A file that cannot be read is reported and changes nothing
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -70,11 +71,13 @@ class FaultFile:
 
     Args:
         path: the file; None for a fabric without faults, until `set` is called.
+        latency: seconds that each operation takes where the file says nothing.
 
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, latency: Mapping[Operation, float] | None = None) -> None:
         self._path = path
+        self._latency = dict(latency or {})
         self._signature: tuple[int, int, int] | None = None
         self._faults = Faults()
         self._failed: dict[int, int] = {}
@@ -111,7 +114,7 @@ class FaultFile:
             BackendFailure: with the injected reason.
 
         """
-        seconds = self.current().latency.get(operation, 0.0)
+        seconds = (self._latency | self.current().latency).get(operation, 0.0)
         if seconds > 0:
             await clock.sleep(seconds)
         for index, failure in enumerate(self.current().failures):

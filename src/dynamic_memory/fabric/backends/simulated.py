@@ -11,13 +11,14 @@ on disk, and what `view` shows. Bytes that are being released are free only when
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from dynamic_memory.fabric.backends.faults import FaultFile, Faults
+from dynamic_memory.fabric import steps
+from dynamic_memory.fabric.backends.faults import FaultFile, Faults, Operation
 from dynamic_memory.fabric.backends.interface import Allocation, Changed, Device, Host, Listener, Order, View
 from dynamic_memory.fabric.backends.store import FileStore, MemoryStore, Store
 from dynamic_memory.fabric.errors import BackendFailure, DeviceDown, Unreachable
@@ -25,8 +26,6 @@ from dynamic_memory.fabric.ledger import Ledger
 from dynamic_memory.process import clock, faults
 
 __all__ = ["Simulated"]
-
-faults.declare("service", "add-before-write", "remove-before-write")
 
 _POLL_SECONDS = 0.25
 _Thing = TypeVar("_Thing", Device, Host)
@@ -57,10 +56,19 @@ class Simulated:
         self._in_force = Faults()
 
     @classmethod
-    def at(cls, path: Path | None, devices: Iterable[Device], hosts: Iterable[Host]) -> Simulated:
-        """A fabric in a file, with `faults.json` in the same directory; in memory alone if there is no path."""
+    def at(
+        cls,
+        path: Path | None,
+        devices: Iterable[Device],
+        hosts: Iterable[Host],
+        latency: Mapping[Operation, float] | None = None,
+    ) -> Simulated:
+        """A fabric in a file, with `faults.json` in the same directory; in memory alone if there is no path.
+
+        `latency` is what operations take without faults, seconds.
+        """
         store = MemoryStore() if path is None else FileStore(path)
-        return cls(devices, hosts, store, FaultFile(None if path is None else path.with_name("faults.json")))
+        return cls(devices, hosts, store, FaultFile(None if path is None else path.with_name("faults.json"), latency))
 
     def inject(self, injected: Faults) -> None:
         """Put faults in force from within the process (a fabric with a file takes them from there)."""
@@ -120,7 +128,7 @@ class Simulated:
         if order.tag in self._durable.allocations:
             return allocation
         self._planned.add(allocation)
-        faults.point("service.add-before-write")
+        faults.point(steps.ADD_BEFORE_WRITE)
         try:
             await self._store.commit(self._current)
         except OSError as error:
@@ -142,7 +150,7 @@ class Simulated:
         await self._fault_file.suffer("remove", "/".join(held.key), held.host)
         await self._reach()
         self._releasing.add(tag)
-        faults.point("service.remove-before-write")
+        faults.point(steps.REMOVE_BEFORE_WRITE)
         try:
             await self._store.commit(self._current)
         except OSError as error:

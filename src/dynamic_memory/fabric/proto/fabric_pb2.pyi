@@ -207,7 +207,7 @@ class HostWindow(_message.Message):
     def __init__(self, node: _Optional[str] = ..., host: _Optional[str] = ..., domain: _Optional[str] = ..., device: _Optional[str] = ..., total: _Optional[int] = ..., max_extents: _Optional[int] = ..., used: _Optional[int] = ..., used_extents: _Optional[int] = ..., unit: _Optional[int] = ..., healthy: _Optional[bool] = ..., why: _Optional[str] = ..., session: _Optional[bool] = ..., session_age_seconds: _Optional[float] = ..., session_lapsed: _Optional[bool] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("exhausted", "window_full", "bad_argument", "unknown_node", "unknown_device", "conflict", "denied", "device_down", "rejected", "backend_failure", "unreachable")
+    __slots__ = ("exhausted", "window_full", "bad_argument", "unknown_node", "unknown_device", "conflict", "denied", "device_down", "rejected", "backend_failure", "unreachable", "unauthenticated")
     class Exhausted(_message.Message):
         __slots__ = ("want", "have", "unreleased", "held")
         WANT_FIELD_NUMBER: _ClassVar[int]
@@ -262,6 +262,7 @@ class Failure(_message.Message):
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FAILURE_FIELD_NUMBER: _ClassVar[int]
     UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    UNAUTHENTICATED_FIELD_NUMBER: _ClassVar[int]
     exhausted: Failure.Exhausted
     window_full: Failure.WindowFull
     bad_argument: Failure.BadArgument
@@ -273,4 +274,5 @@ class Failure(_message.Message):
     rejected: str
     backend_failure: str
     unreachable: str
-    def __init__(self, exhausted: _Optional[_Union[Failure.Exhausted, _Mapping]] = ..., window_full: _Optional[_Union[Failure.WindowFull, _Mapping]] = ..., bad_argument: _Optional[_Union[Failure.BadArgument, _Mapping]] = ..., unknown_node: _Optional[str] = ..., unknown_device: _Optional[str] = ..., conflict: _Optional[_Union[Failure.Conflict, _Mapping]] = ..., denied: _Optional[str] = ..., device_down: _Optional[_Union[Failure.DeviceDown, _Mapping]] = ..., rejected: _Optional[str] = ..., backend_failure: _Optional[str] = ..., unreachable: _Optional[str] = ...) -> None: ...
+    unauthenticated: str
+    def __init__(self, exhausted: _Optional[_Union[Failure.Exhausted, _Mapping]] = ..., window_full: _Optional[_Union[Failure.WindowFull, _Mapping]] = ..., bad_argument: _Optional[_Union[Failure.BadArgument, _Mapping]] = ..., unknown_node: _Optional[str] = ..., unknown_device: _Optional[str] = ..., conflict: _Optional[_Union[Failure.Conflict, _Mapping]] = ..., denied: _Optional[str] = ..., device_down: _Optional[_Union[Failure.DeviceDown, _Mapping]] = ..., rejected: _Optional[str] = ..., backend_failure: _Optional[str] = ..., unreachable: _Optional[str] = ..., unauthenticated: _Optional[str] = ...) -> None: ...

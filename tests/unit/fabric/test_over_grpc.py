@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service over a real socket with mutual TLS: what arrives is what was said, and only for those who may hear it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import shutil
+import uuid
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.certificates import Authority
+
+from dynamic_memory.errors import InvalidInput
+from dynamic_memory.fabric.backends.faults import Failure, Faults
+from dynamic_memory.fabric.client import FabricClient
+from dynamic_memory.fabric.errors import (
+    BackendFailure,
+    BadArgument,
+    Conflicts,
+    Denied,
+    DeviceDown,
+    Exhausted,
+    Rejected,
+    Unauthenticated,
+    UnknownDevice,
+    UnknownNode,
+    Unreachable,
+    WindowFull,
+)
+from dynamic_memory.fabric.identity import Identity
+from dynamic_memory.fabric.model import RemovedState, Snapshot
+from dynamic_memory.fabric.server import SERVICE_NAME
+from dynamic_memory.process import clock
+
+GIB = 1 << 30
+UNIT = 256 << 20
+
+
+def share_of(node="n1", size=GIB, device="cxl0", pool="fabric/rack-1", tag=None):
+    return {"node": node, "pool": pool, "device": device, "size": size, "tag": tag or str(uuid.uuid4())}
+
+
+async def test_everything_arrives_as_it_was_said(site):
+    driver, controller = site.node(), site.role()
+    wanted = share_of(size=3 * GIB)
+    watch = aiter(controller.watch())
+    first = await anext(watch)
+    assert isinstance(first, Snapshot)
+    assert first.shares == ()
+
+    share = await driver.add_memory(**wanted)
+
+    caller = Identity.role("c1", "controller")
+    assert share == (await site.service.list_extents(caller)).shares[0]
+    assert (await anext(watch)).share == share
+    assert await driver.list_extents() == await controller.list_extents() == await site.service.list_extents(caller)
+    assert await controller.get_capacity() == await site.service.get_capacity(caller)
+    assert (await controller.get_capacity()).pools[0].attributes == {"latencyNs": 250, "model": "sim", "volatile": True}
+    assert [host.node for host in (await controller.get_capacity("n2")).hosts] == ["n2"]
+    assert (await controller.remove_memory(share.tag)).state is RemovedState.REQUESTED
+    assert (await anext(watch)).share.release_requested
+    assert (await driver.remove_memory(share.tag)).state is RemovedState.DONE
+    assert (await anext(watch)).removed_tag == share.tag
+    assert (await driver.remove_memory(share.tag)).state is RemovedState.UNKNOWN
+    site.inject(Faults(devices_down={"rack-1/cxl1": "lost"}))
+    assert (await anext(watch)).capacity == await controller.get_capacity()
+    await watch.aclose()
+
+
+async def test_every_failure_arrives_with_its_fields(site):
+    driver, controller = site.node(), site.role()
+    held = share_of(size=7 * GIB)
+    await driver.add_memory(**held)
+    await controller.remove_memory(held["tag"])
+
+    async def failure(call, kind):
+        with pytest.raises(kind) as refused:
+            await call
+        assert type(refused.value) is kind
+        return vars(refused.value)
+
+    assert await failure(site.node("n2").add_memory(**share_of("n2", 2 * GIB)), Exhausted) == {
+        "want": 2 * GIB,
+        "have": GIB,
+        "unreleased": 7 * GIB,
+        "held": 7 * GIB,
+    }
+    assert await failure(driver.add_memory(**share_of(size=2 * GIB, device="cxl1")), WindowFull) == {
+        "want": 2 * GIB,
+        "have": GIB,
+        "extents": 7,
+        "want_extents": 0,
+    }
+    bad = await failure(driver.add_memory(**share_of(size=1)), BadArgument)
+    assert bad["field"] == "bytes"
+    assert await failure(driver.add_memory(**{**held, "size": UNIT}), Conflicts) == {
+        "tag": held["tag"],
+        "field": "bytes",
+    }
+    assert await failure(controller.get_capacity("n9"), UnknownNode) == {"name": "n9"}
+    assert await failure(driver.add_memory(**share_of(device="x")), UnknownDevice) == {"name": "fabric/rack-1/x"}
+    assert "n2" in (await failure(driver.add_memory(**share_of("n2")), Denied))["why"]
+    assert "lapses" in (await failure(_off(site, controller, held["tag"]), Rejected))["why"]
+    site.inject(Faults(devices_down={"rack-1/cxl0": "lost link"}))
+    assert (await failure(driver.add_memory(**share_of()), DeviceDown))["why"] == "lost link"
+    site.inject(Faults(failures=(Failure("add", 1, "no luck"),)))
+    assert await failure(driver.add_memory(**share_of()), BackendFailure) == {"why": "no luck"}
+    site.inject(Faults(partition=True))
+    assert "cut off" in (await failure(driver.list_extents(), Unreachable))["why"]
+
+
+async def _off(site, controller, tag):
+    watch = aiter(site.node().watch())
+    await anext(watch)
+    try:
+        return await controller.remove_memory(tag, host_off=True)
+    finally:
+        await watch.aclose()
+
+
+@pytest.mark.parametrize("size", [0, -1, -(1 << 80), 1 << 62, 1 << 80])
+async def test_absurd_sizes_are_refused_whatever_their_width(site, size):
+    with pytest.raises(BadArgument):
+        await site.node().add_memory(**share_of(size=size))
+
+
+@pytest.mark.parametrize("field", ["pool", "device", "tag"])
+async def test_long_names_are_refused_by_name(site, field):
+    with pytest.raises(BadArgument) as refused:
+        await site.node().add_memory(**{**share_of(), field: "x" * 5000})
+
+    assert refused.value.field == field
+
+
+async def test_a_message_beyond_all_bounds_is_refused(site):
+    with pytest.raises(Unreachable, match="RESOURCE_EXHAUSTED"):
+        await site.node().add_memory(**{**share_of(), "device": "x" * 100_000})
+
+
+# --- who calls ---
+
+
+@pytest.mark.parametrize(
+    ("identities", "why"),
+    [
+        ((), "names 0 identities"),
+        (("https://example.org/n1",), "names 0 identities"),
+        ((Identity.node("c1", "n1"), Identity.node("c1", "n2")), "names 2 identities"),
+        (("dynamic-memory://c1/node/n1/x",), "expected dynamic-memory://"),
+        (("DYNAMIC-MEMORY://c1/node/n1",), "expected dynamic-memory://"),
+        (("dynamic-memory://c1/role/king",), "expected dynamic-memory://"),
+        ((Identity.node("c9", "n1"),), "does not serve 'c9'"),
+    ],
+)
+async def test_a_certificate_without_one_good_identity_is_refused(site, identities, why):
+    client = site.connect(site.c1.issue(site.root / "odd", *identities))
+
+    with pytest.raises(Unauthenticated, match=why):
+        await client.list_extents()
+
+
+async def test_rule_2_an_owners_authority_cannot_make_certificates_of_another(site):
+    forged = site.client(Identity.role("c1", "controller"), authority=site.c2)
+
+    with pytest.raises(Unauthenticated, match="not signed by an authority of 'c1'"):
+        await forged.list_extents()
+    assert (await site.role(owner="c2").list_extents()).shares == ()
+
+
+async def test_a_certificate_of_a_strange_authority_does_not_connect(site):
+    stranger = site.client(Identity.role("c1", "controller"), authority=Authority())
+
+    with pytest.raises(Unreachable):
+        await stranger.list_extents()
+
+
+async def test_a_client_does_not_talk_to_a_strange_service(site):
+    files = site.c1.issue(site.root / "careful", Identity.node("c1", "n1"), ca=Authority().pem)
+
+    with pytest.raises(Unreachable):
+        await site.connect(files).list_extents()
+
+
+async def test_a_service_of_another_name_is_not_talked_to(site):
+    with pytest.raises(Unreachable):
+        await site.node(server_name="other.test").list_extents()
+    await site.node(server_name="fabric.test").list_extents()
+
+
+async def test_without_a_certificate_nobody_connects(site):
+    channel = grpc.aio.secure_channel(site.listen, grpc.ssl_channel_credentials(site.c1.pem))
+    async with channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_watch_ends_with_the_certificate(site):
+    lifetime = dt.timedelta(seconds=1.5)
+    files = site.c1.issue(site.root / "short", Identity.node("c1", "n1"), ca=site.c1.pem, lifetime=lifetime)
+    client = site.connect(files)
+    watch = aiter(client.watch())
+    await anext(watch)
+
+    with pytest.raises(Unauthenticated, match="expired"):
+        await anext(watch)
+    with pytest.raises(Unauthenticated, match="expired"):
+        await client.list_extents()
+    assert not site.service.sessions.alive("c1", "n1")
+
+
+async def test_a_renewed_certificate_is_used_by_the_next_call(site):
+    directory = site.root / "renewed"
+    client = site.connect(site.c1.issue(directory, Identity.node("c1", "n1")))
+    watch = aiter(client.watch())
+    await anext(watch)
+    assert [host.node for host in (await client.get_capacity()).hosts] == ["n1"]
+
+    site.c1.issue(directory, Identity.node("c1", "n2"))
+
+    assert [host.node for host in (await client.get_capacity()).hosts] == ["n2"]
+    await site.node().add_memory(**share_of(size=UNIT))
+    assert (await anext(watch)).share.node == "n1"
+    await watch.aclose()
+
+
+async def test_the_services_renewed_certificate_and_authorities_serve_the_next_connection(site):
+    fresh = Authority()
+    before = site.node()
+    await before.list_extents()
+    fresh.issue(site.root / "service", Identity.role("c1", "service"), dns=("fabric.test",), server=True)
+    (site.root / "c1.crt").write_bytes(fresh.pem)
+
+    files = fresh.issue(site.root / "after", Identity.node("c1", "n1"))
+    await clock.sleep(1.1)
+
+    await site.connect(files).list_extents()
+    with pytest.raises(Unauthenticated, match="not signed"):
+        await before.list_extents()
+
+
+async def test_half_of_a_renewal_keeps_the_old_certificate(site):
+    other = site.c1.issue(site.root / "half", Identity.role("c1", "service"), server=True)
+    shutil.copyfile(other.key, site.root / "service" / "tls.key")
+
+    await site.node().list_extents()
+
+
+# --- how it goes on ---
+
+
+async def test_an_addition_that_is_slower_than_the_deadline_is_found_by_the_next_call(site):
+    driver = site.node(deadline=0.2)
+    site.inject(Faults(latency={"add": 0.5}))
+    wanted = share_of()
+    with pytest.raises(Unreachable, match="DEADLINE_EXCEEDED"):
+        await driver.add_memory(**wanted)
+    with pytest.raises(Unreachable, match="DEADLINE_EXCEEDED"):
+        await driver.add_memory(**wanted)
+
+    share = await driver.add_memory(**wanted)
+
+    assert (await driver.list_extents()).shares == (share,)
+
+
+async def test_the_session_is_the_stream(site):
+    watch = aiter(site.node().watch())
+    await anext(watch)
+    assert site.service.sessions.alive("c1", "n1")
+
+    await watch.aclose()
+
+    async with asyncio.timeout(5):
+        while site.service.sessions.alive("c1", "n1"):
+            await clock.sleep(0.01)
+
+
+async def test_rule_6_a_lapsed_session_lets_the_controller_release(site):
+    wanted = share_of()
+    driver = site.node()
+    await driver.add_memory(**wanted)
+    await driver.close()
+    await clock.sleep(0.06)
+
+    assert (await site.role().remove_memory(wanted["tag"], host_off=True)).state is RemovedState.DONE
+
+
+async def test_a_restarted_service_is_found_again_with_all_shares(site):
+    driver = site.node()
+    share = await driver.add_memory(**share_of())
+    watch = aiter(driver.watch())
+    await anext(watch)
+
+    await site.stop()
+    with pytest.raises(Unreachable):
+        await anext(watch)
+    with pytest.raises(Unreachable):
+        await driver.list_extents()
+    await site.start()
+
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert (await driver.list_extents()).shares == (share,)
+                break
+            except Unreachable:
+                await clock.sleep(0.05)
+
+
+async def test_closing_the_client_ends_its_watch(site):
+    driver = site.node()
+    watch = aiter(driver.watch())
+    await anext(watch)
+    waiting = asyncio.ensure_future(anext(watch))
+    await clock.sleep(0.01)
+
+    await driver.close()
+
+    with pytest.raises((Unreachable, asyncio.CancelledError)):
+        await waiting
+
+
+async def test_health_is_served(site):
+    site.c1.issue(site.root / "probe", Identity.role("c1", "operator"))
+    credentials = grpc.ssl_channel_credentials(
+        site.c1.pem, *((site.root / "probe" / name).read_bytes() for name in ("tls.key", "tls.crt"))
+    )
+    async with grpc.aio.secure_channel(site.listen, credentials) as channel:
+        for name in ("", SERVICE_NAME):
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_calls_and_bytes_are_measured(site):
+    await site.node().add_memory(**share_of())
+    with pytest.raises(BadArgument):
+        await site.node().add_memory(**share_of(size=1))
+
+    def value(name, **labels):
+        return site.registry.get_sample_value(f"dynamic_memory_fabric_{name}", labels)
+
+    assert value("calls_total", method="AddMemory", code="OK") == 1
+    assert value("calls_total", method="AddMemory", code="INVALID_ARGUMENT") == 1
+    assert value("call_seconds_count", method="AddMemory") == 2
+    pool = {"pool": "fabric/rack-1", "device": "cxl0"}
+    assert value("pool_bytes", **pool) == 8 * GIB
+    assert value("pool_held_bytes", **pool) == GIB
+    assert value("pool_free_bytes", **pool) == 7 * GIB
+    assert value("pool_healthy", **pool) == 1
+
+
+async def test_an_address_in_use_is_refused(site, tmp_path, authorities):
+    other = type(site)(tmp_path / "other", authorities)
+    other.listen = site.listen
+
+    with pytest.raises(InvalidInput, match="listen"):
+        await other.start()
+    await other.close()
+
+
+async def test_a_caller_that_is_nobody_cannot_be_reached(tmp_path):
+    client = FabricClient.connect("127.0.0.1:1", None, identity="node/n1", deadline=1)
+    with pytest.raises(Unreachable):
+        await client.list_extents()
+    with pytest.raises(Unreachable):
+        await anext(aiter(client.watch()))
+    await client.close()
