@@ -166,14 +166,14 @@ class Actions:
             report = msgspec.structs.replace(report, message=self._node.told(report.message))
             work.claim = await self._node.reporter.report(work.claim, work.tag, report)
 
-    async def say(self, work: Work, reason: str, message: str, *, warning: bool = False) -> None:
+    def say(self, work: Work, reason: str, message: str, *, warning: bool = False) -> None:
         """Post an event on the claim and the pods that it is, or was, for."""
         namespace, name = self._names(work)
         if not name:
             return
         share = self.share(work)
         pods = {pod.uid: pod for pod in (*(share.pods if share else ()), *self._pods(work))}
-        await self._node.reporter.say(
+        self._node.reporter.say(
             namespace=namespace,
             name=name,
             uid=work.key,
@@ -291,7 +291,7 @@ class Actions:
         share = self.share(work)
         if share is not None:
             self._node.windows.succeeded(share.window)
-            await self.say(work, "MemoryAttached", f"{human(share.size)} of {share.pool} attached to {self._node.name}")
+            self.say(work, "MemoryAttached", f"{human(share.size)} of {share.pool} attached to {self._node.name}")
 
     # --- detach
 
@@ -351,7 +351,7 @@ class Actions:
             work.removed, work.added = True, False
             share = self.share(work)
             if share is not None and removed.state is RemovedState.DONE:
-                await self.say(work, "MemoryReleased", f"{human(share.size)} given back to {share.pool}")
+                self.say(work, "MemoryReleased", f"{human(share.size)} given back to {share.pool}")
 
     async def _report_failed(self, work: Work) -> None:
         share = self.share(work)
@@ -359,7 +359,7 @@ class Actions:
             return
         failure = share.failure
         await self.report(work, Report(attached=False, failed=True, reason=failure.reason, message=failure.message))
-        await self.say(work, "AttachFailed", f"{failure.reason}: {failure.message}", warning=True)
+        self.say(work, "AttachFailed", f"{failure.reason}: {failure.message}", warning=True)
 
     async def _drop_record(self, work: Work) -> None:
         await self._node.records.update(work.key, lambda record: record and record.without_share(work.tag))

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dynamic_memory.api.kinds import RESOURCE_CLAIMS
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims
-from dynamic_memory.kube.client import Kube, NotFound
+from dynamic_memory.kube.errors import NotFound
 from dynamic_memory.kube.informer import Informer
+from dynamic_memory.kube.interface import Kube
 
 __all__ = ["Claims", "share_or_none"]
 

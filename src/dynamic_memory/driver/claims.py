@@ -27,7 +27,6 @@ __all__ = [
     "Pod",
     "RefusedClaim",
     "fabric_results",
-    "is_failed",
     "node_of",
     "our_results",
     "pods_of",

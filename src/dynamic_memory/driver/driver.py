@@ -29,9 +29,9 @@ from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.interface import Host
-from dynamic_memory.kube.client import Kube
 from dynamic_memory.kube.events import EventRecorder
 from dynamic_memory.kube.informer import Change
+from dynamic_memory.kube.interface import Kube
 from dynamic_memory.kube.queue import WorkQueue
 from dynamic_memory.process import clock
 from dynamic_memory.process.readiness import Readiness
@@ -107,6 +107,7 @@ class Driver:
                 group.create_task(self.node.windows.slices.run())
                 group.create_task(self.node.view.run())
                 group.create_task(self.node.windows.run())
+                group.create_task(self.node.reporter.run())
                 group.create_task(self._report_slices())
                 group.create_task(self._lead())
                 group.create_task(self._register())

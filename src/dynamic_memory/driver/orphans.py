@@ -2,7 +2,7 @@
 """Memory of this node that nobody knows: found on the fabric or on the host, without a record and without a claim.
 
 A tag is an orphan only if a list of all claims that *began after* it was seen does not have it (rule 19), and only
-while the fabric can be seen. Many orphans at once are not believed: something else is wrong then, and a human must look.
+while the fabric can be seen. Many orphans at once are not believed: then something is wrong, and a human must look.
 """
 
 from __future__ import annotations

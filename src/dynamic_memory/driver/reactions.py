@@ -89,7 +89,7 @@ def _table(patience: Patience) -> tuple[tuple[tuple[type[DynamicMemoryError], ..
 
 
 def _window_full(error: fabric.WindowFull, releasing: int) -> Reaction:
-    if error.want <= error.have + releasing or (releasing and error.want_extents):
+    if releasing and (error.want_extents > error.extents or error.want <= error.have + releasing):
         message = f"waiting for {releasing} bytes of this node that are being released; {error}"
         return Reaction(reason=Reason.WAITING_FOR_RELEASE, message=message, patience=FOREVER)
     return Reaction(reason=Reason.WINDOW_EXHAUSTED, message=str(error), patience=0)

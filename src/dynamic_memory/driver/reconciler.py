@@ -24,7 +24,7 @@ from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.reactions import Reaction
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.host.errors import NoRegion
-from dynamic_memory.kube.client import ApiError
+from dynamic_memory.kube.errors import ApiError
 from dynamic_memory.kube.queue import work as work_queue
 from dynamic_memory.process import clock
 from dynamic_memory.process.backoff import Backoff
@@ -34,6 +34,7 @@ __all__ = ["Reconciler"]
 log = logging.getLogger(__name__)
 
 MAX_STEPS = 64
+SOON = 0.1
 FINAL = {Step.READY: Verdict.READY, Step.RELEASED: Verdict.RELEASED, Step.GONE: Verdict.RELEASED}
 SLOWEST = {Reason.WAITING_FOR_MEMORY: 0.5, Reason.WAITING_FOR_RELEASE: 1.0, Reason.MEMORY_BUSY: 5.0}
 
@@ -130,7 +131,7 @@ class Reconciler:
             await self._node.reporter.report(claim, tags[0], report)
             FAILURES.labels(Reason.INVALID_CLAIM.value).inc()
             meta = claim.metadata
-            await self._node.reporter.say(
+            self._node.reporter.say(
                 namespace=meta.namespace,
                 name=meta.name,
                 uid=meta.uid,
@@ -148,7 +149,8 @@ class Reconciler:
         try:
             work.region = await self._node.region(work.tag)
         except DynamicMemoryError as error:
-            return await self._react(work, self._actions.facts(work), Step.ONLINE, error)
+            outcome = await self._react(work, self._actions.facts(work), Step.ONLINE, error)
+            return outcome or Outcome(verdict=Verdict.WAITING, message=str(error), delay=SOON)
         for _ in range(MAX_STEPS):
             facts = self._actions.facts(work)
             step = next_step(facts)
@@ -262,7 +264,7 @@ class Reconciler:
         except ApiError as error:
             log.warning("condition not written", extra={"key": work.key, "error": str(error)})
         event = "ReleaseHeld" if releasing else "AttachWaiting"
-        await self._actions.say(work, event, f"{reaction.reason.value}: {reaction.message}", warning=True)
+        self._actions.say(work, event, f"{reaction.reason.value}: {reaction.message}", warning=True)
 
     def _releasing(self) -> int:
         """Bytes of this node that are on their way back."""

@@ -2,13 +2,17 @@
 """What people are told of a share: the conditions of its claim, and events on the claim and its pods.
 
 The kubelet tells nobody why a pod does not end while its memory is busy, and the scheduler only that a condition is not
-met: the driver is the one who knows, so it says it where people look (`kubectl describe`).
+met: the driver is the one who knows, so it says it where people look (`kubectl describe`). Conditions are written at
+once, for others act on them; events are written beside the work, which never waits for them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
+
+import msgspec
 
 from dynamic_memory.api.core import ObjectReference
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
@@ -18,13 +22,25 @@ from dynamic_memory.driver import claims, conditions
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.claims import Pod
 from dynamic_memory.driver.conditions import Report
-from dynamic_memory.kube.client import ApiError, Conflict, Invalid, Kube, NotFound
+from dynamic_memory.kube.errors import ApiError, Conflict, Invalid, NotFound
 from dynamic_memory.kube.events import EventRecorder
+from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import clock
 
 __all__ = ["Reporter"]
 
 log = logging.getLogger(__name__)
+
+MAX_UNSAID = 256
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """A sentence, and the objects that it is about."""
+
+    about: list[ObjectReference]
+    type: str
+    reason: str
+    message: str
 
 
 class Reporter:
@@ -34,6 +50,16 @@ class Reporter:
         self._kube = kube
         self._cache = cache
         self._events = events
+        self._unsaid: asyncio.Queue[_Event] = asyncio.Queue(MAX_UNSAID)
+
+    async def run(self) -> None:
+        """Write events for ever."""
+        while True:
+            event = await self._unsaid.get()
+            for about in event.about:
+                await self._events.event(
+                    about, type=event.type, reason=event.reason, message=event.message, action="Attach"
+                )
 
     async def report(self, claim: ResourceClaim, tag: str, report: Report) -> ResourceClaim | None:
         """Say it in the claim, unless it says so already.
@@ -62,7 +88,7 @@ class Reporter:
         log.info("the claim has let go of the share", extra={"claim": meta.uid, "tag": tag, "answer": str(error)})
         return current
 
-    async def say(
+    def say(
         self,
         *,
         namespace: str,
@@ -73,8 +99,7 @@ class Reporter:
         message: str,
         warning: bool = False,
     ) -> None:
-        """Post one event on a claim and on its pods; never raises."""
-        type_ = "Warning" if warning else "Normal"
+        """Have an event posted on a claim and on its pods; with too many unsaid ones it is dropped."""
         about = [
             ObjectReference(
                 api_version=RESOURCE_CLAIMS.api_version,
@@ -90,5 +115,8 @@ class Reporter:
             )
             for pod in pods
         ]
-        for reference in about:
-            await self._events.event(reference, type=type_, reason=reason, message=message, action="Attach")
+        event = _Event(about, "Warning" if warning else "Normal", reason, message)
+        try:
+            self._unsaid.put_nowait(event)
+        except asyncio.QueueFull:
+            log.warning("event dropped", extra={"claim": uid, "reason": reason})

@@ -40,4 +40,4 @@ async def main(process: Process, config: DriverConfig) -> None:
 def _files(folder: Path | None) -> TlsFiles | None:
     if folder is None:
         return None
-    return TlsFiles(ca=folder / "ca.crt", certificate=folder / "tls.crt", key=folder / "tls.key")
+    return TlsFiles(ca=str(folder / "ca.crt"), certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))

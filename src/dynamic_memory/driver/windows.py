@@ -27,8 +27,8 @@ from dynamic_memory.driver.devices import ATTACH_FAILED_TAINT, UNHEALTHY_TAINT, 
 from dynamic_memory.driver.view import FabricView
 from dynamic_memory.errors import DynamicMemoryError, RetryError
 from dynamic_memory.fabric.model import Capacity, HostWindow
-from dynamic_memory.kube.client import Kube
 from dynamic_memory.kube.informer import Change, Informer
+from dynamic_memory.kube.interface import Kube
 from dynamic_memory.kube.slices import SlicePublisher
 from dynamic_memory.process import clock
 
@@ -182,7 +182,7 @@ class Windows:
     def _devices(self, capacity: Capacity) -> list[dict[str, Any]]:
         windows = [w for w in capacity.hosts if w.node == self._node]
         shares = self._view.all()
-        owned = {tag: window for tag in (s.tag for s in shares) if (window := self._cache.window_of(tag))}
+        owned = {share.tag: device for share in shares if (device := self._cache.window_of(share.tag))}
         held = unowned(shares, owned, windows)
         taints = {window.device: self._taints(window) for window in windows}
         for window in windows:

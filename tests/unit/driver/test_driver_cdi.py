@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import re
+
+from dynamic_memory.driver import cdi
+
+UID = "11111111-2222-3333-4444-555555555555"
+
+
+def test_a_spec_is_one_device_with_environment():
+    text = cdi.render(UID, cdi.Edits(env={"B": "2", "A": "1"}))
+    assert json.loads(text) == {
+        "cdiVersion": "0.8.0",
+        "kind": "dra.memory/claim",
+        "devices": [{"name": f"claim-{UID}", "containerEdits": {"env": ["A=1", "B=2"]}}],
+    }
+    assert text == cdi.render(UID, cdi.Edits(env={"A": "1", "B": "2"}))
+
+
+def test_names_are_as_the_cdi_specification_wants_them():
+    assert cdi.device_id(UID) == f"dra.memory/claim=claim-{UID}"
+    # CDI SPEC, "Device Names": vendor, class and device name
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]*[a-zA-Z0-9]", cdi.VENDOR)
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_-]*[a-zA-Z0-9]", cdi.CLASS)
+    assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.:-]*[a-zA-Z0-9]", cdi.device_name(UID))
+
+
+def test_mounts_and_device_nodes_have_their_place():
+    edits = cdi.Edits(
+        env={"A": "1"},
+        mounts=(cdi.Mount(host_path="/h", container_path="/c", options=("ro", "bind")),),
+        device_nodes=(cdi.DeviceNode(path="/dev/dax0.0", permissions="rw"),),
+    )
+    assert json.loads(cdi.render(UID, edits))["devices"][0]["containerEdits"] == {
+        "env": ["A=1"],
+        "mounts": [{"hostPath": "/h", "containerPath": "/c", "options": ["ro", "bind"]}],
+        "deviceNodes": [{"path": "/dev/dax0.0", "permissions": "rw"}],
+    }
+
+
+def test_a_file_is_written_whole_and_only_if_it_differs(tmp_path):
+    specs = cdi.Specs(tmp_path / "cdi")
+    specs.write(UID, "one")
+    path = tmp_path / "cdi" / f"dra.memory-claim-{UID}.json"
+    inode = path.stat().st_ino
+    assert path.stat().st_mode & 0o777 == 0o644
+    specs.write(UID, "one")
+    assert path.stat().st_ino == inode
+    specs.write(UID, "two")
+    assert path.read_text() == "two"
+    assert [p.name for p in (tmp_path / "cdi").iterdir()] == [path.name]
+    specs.remove(UID)
+    specs.remove(UID)
+    assert not path.exists()
+
+
+def test_prune_takes_only_what_is_ours_and_stale(tmp_path):
+    specs = cdi.Specs(tmp_path)
+    specs.write("kept", "k")
+    specs.write("stale", "s")
+    (tmp_path / "dra.memory-claim-kept.123.tmp").write_text("half")
+    (tmp_path / "nvidia.com-gpu.json").write_text("theirs")
+    assert specs.prune(["kept"]) == ["dra.memory-claim-kept.123.tmp", "dra.memory-claim-stale.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dra.memory-claim-kept.json", "nvidia.com-gpu.json"]
