@@ -170,15 +170,13 @@ class _Dns(asyncio.DatagramProtocol):
 
     def __init__(self, lookup: Callable[[str], str | None]) -> None:
         self._lookup = lookup
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         with contextlib.suppress(IndexError, struct.error, UnicodeDecodeError):
-            assert self._transport is not None
             self._transport.sendto(self._answer(data), addr)
 
     def _answer(self, data: bytes) -> bytes:
