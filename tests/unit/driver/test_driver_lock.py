@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from dynamic_memory.driver.lock import NodeLock
+
+HOLDER = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(fd, fcntl.LOCK_EX)
+os.write(fd, b"driver-old\\n")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_rule_13_one_of_two_holds_the_lock_and_the_other_one_gets_it_afterwards(tmp_path):
+    path = tmp_path / "state" / "node.lock"
+    first, second = NodeLock(path, poll=0.01), NodeLock(path, poll=0.01)
+    waited = []
+    order = []
+
+    async def other():
+        async with second.hold("second", lambda: waited.append(second.holder())):
+            order.append("second")
+
+    async with first.hold("first", lambda: waited.append("never")):
+        task = asyncio.create_task(other())
+        while not waited:
+            await asyncio.sleep(0.01)
+        assert not second.held
+        order.append("first")
+    await task
+    assert order == ["first", "second"]
+    assert waited == ["first"]
+    assert second.holder() == "second"
+
+
+async def test_rule_13_the_lock_of_a_killed_process_is_free(tmp_path):
+    path = tmp_path / "node.lock"
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"held\n"
+        lock = NodeLock(path, poll=0.01)
+        assert lock.holder() == "driver-old"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), lock.hold("new", lambda: None):
+                pytest.fail("two holders")
+    finally:
+        process.kill()
+        process.communicate()
+    async with asyncio.timeout(5), lock.hold("new", lambda: None):
+        assert lock.held
+    assert not lock.held
