@@ -49,7 +49,7 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 _GRACE = 1.0
-_DRAIN = 8.0
+_DRAIN = 3.0
 
 
 class Server:

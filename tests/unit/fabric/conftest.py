@@ -19,6 +19,10 @@ from dynamic_memory.fabric.server import Server
 from dynamic_memory.fabric.service import Service
 from dynamic_memory.process.config import loads
 
+# looptime asks for the current event loop before each test. Asked before any was set, asyncio makes one, which nobody
+# closes; once "none" has been set, it does not.
+asyncio.set_event_loop(None)
+
 CONFIG = """
 listen: {listen}
 tls: {{ca: {root}/service/ca.crt, certificate: {root}/service/tls.crt, key: {root}/service/tls.key}}
