@@ -9,3 +9,5 @@ roles. It holds no state of its own: it decides from the fabric and the API serv
 top of it; `publisher`, `labels`, `collector`, `toucher`, `watcher` and `signer` carry them out; `role` puts them
 together.
 """
+
+__all__: list[str] = []

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+
 from dynamic_memory.controller import ca
 from dynamic_memory.controller.approver import Grant
 from dynamic_memory.controller.authority import Authority, inspect
@@ -37,7 +38,13 @@ def csr(key=None, *, sans=(), extensions=()) -> str:
 
 
 def sign(made, request, **changes):
-    fields = {"csr": request, "ca_certificate": made.certificate, "ca_key": made.key, "identity": WHO, "lifetime": 3600.0}
+    fields = {
+        "csr": request,
+        "ca_certificate": made.certificate,
+        "ca_key": made.key,
+        "identity": WHO,
+        "lifetime": 3600.0,
+    }
     return x509.load_pem_x509_certificate(ca.answer(Sign(**(fields | changes))).certificate.encode())
 
 

@@ -9,6 +9,8 @@ import uuid
 
 import msgspec
 import pytest
+from tests.support.fake_fabric import MIB, FakeRig
+
 from dynamic_memory.api import core, kinds
 from dynamic_memory.controller import collector as module
 from dynamic_memory.controller.books import Books
@@ -20,7 +22,6 @@ from dynamic_memory.controller.orphans import OUT_OF_SERVICE
 from dynamic_memory.kube.errors import NotFound, Unavailable
 from dynamic_memory.kube.interface import ObjectList
 from dynamic_memory.process import clock
-from tests.support.fake_fabric import MIB, FakeRig
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -35,9 +36,7 @@ def claim(name, tag):
             "status": {
                 "allocation": {
                     "devices": {
-                        "results": [
-                            {"driver": "dra.memory", "pool": "fabric/rack-1", "device": "cxl0", "shareID": tag}
-                        ]
+                        "results": [{"driver": "dra.memory", "pool": "fabric/rack-1", "device": "cxl0", "shareID": tag}]
                     }
                 }
             },
@@ -120,9 +119,7 @@ class Rig:
         tag = tag or str(uuid.uuid4())
         self.kube.claims[name] = claim(name, tag)
         self.see(name)
-        await self.fabric.as_node(node).add_memory(
-            node=node, pool="fabric/rack-1", device="cxl0", size=UNIT, tag=tag
-        )
+        await self.fabric.as_node(node).add_memory(node=node, pool="fabric/rack-1", device="cxl0", size=UNIT, tag=tag)
         await clock.sleep(0.01)
         return tag
 

@@ -5,6 +5,7 @@ import asyncio
 
 import msgspec
 import pytest
+
 from dynamic_memory.api.resource import ResourcePool, ResourceSlice, ResourceSliceSpec
 from dynamic_memory.controller import pools
 from dynamic_memory.controller.books import Books

@@ -5,6 +5,7 @@ import asyncio
 
 import msgspec
 import pytest
+
 from dynamic_memory.controller.claims import ClaimView, PodView
 from dynamic_memory.controller.toucher import Toucher
 from dynamic_memory.kube.errors import Forbidden, Unavailable
@@ -87,7 +88,9 @@ async def test_rule_20_a_pod_whose_claim_was_never_allocated_touches_all_pools()
     world.claims = {("far", "app"): claim()}
     world.toucher.pod_changed(pod())
     world.toucher.pod_gone(pod())
-    assert sorted(await run(world)) == sorted([(0.0, "fabric/a"), (0.0, "fabric/b"), (6.0, "fabric/a"), (6.0, "fabric/b")])
+    assert sorted(await run(world)) == sorted(
+        [(0.0, "fabric/a"), (0.0, "fabric/b"), (6.0, "fabric/a"), (6.0, "fabric/b")]
+    )
 
 
 async def test_pods_that_were_bound_at_the_start_are_no_event():
