@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes to a tree of files that are seen whole or not at all, whoever looks and whenever the writer dies.
+
+A real kernel shows a device with all its attributes at once. Here, whatever consists of several system calls is done in
+a folder that nobody reads, and one rename makes it seen. Nothing is fsynced: a crash of the machine is a reboot, and
+the memory would be gone with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+__all__ = ["Files", "Tree"]
+
+
+class Files:
+    """The system calls of which every change consists; a test can make any of them the last one of a process."""
+
+    def mkdir(self, path: Path) -> None:
+        """Make a folder."""
+        path.mkdir()
+
+    def write(self, path: Path, text: str) -> None:
+        """Make a file."""
+        path.write_text(text, encoding="ascii")
+
+    def rename(self, path: Path, target: Path) -> None:
+        """Replace a file, or move a folder to where none is."""
+        path.rename(target)
+
+    def symlink(self, path: Path, target: str) -> None:
+        """Make a symbolic link."""
+        path.symlink_to(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file or link."""
+        path.unlink()
+
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
+
+class Tree:
+    """A tree of files below `root`.
+
+    Args:
+        root: its folder; it exists.
+        files: how to change it.
+
+    """
+
+    def __init__(self, root: Path, files: Files) -> None:
+        self.root = root
+        self._files = files
+        self._scratch = root / ".scratch"
+        self._names = itertools.count()
+
+    def put(self, path: Path, text: str) -> None:
+        """Give a file of one line or more its content; a file that has it already is left alone."""
+        content = f"{text}\n"
+        try:
+            if path.read_text(encoding="ascii") == content:
+                return
+        except FileNotFoundError:
+            pass
+        temporary = self._temporary()
+        self._files.write(temporary, content)
+        self._files.rename(temporary, path)
+
+    def place(
+        self,
+        path: Path,
+        content: Mapping[str, str],
+        links: Mapping[str, str] | None = None,
+        folders: Iterable[str] = (),
+    ) -> None:
+        """Make a folder with files, those of subfolders included, symbolic links and empty folders.
+
+        Raises:
+            OSError: a folder with content stands there already.
+
+        """
+        temporary = self._temporary()
+        self._files.mkdir(temporary)
+        inner = {Path(name).parent for name in (*content, *(links or {}))} | {Path(name) for name in folders}
+        for folder in sorted({part for deepest in inner for part in (deepest, *deepest.parents)} - {Path()}):
+            self._files.mkdir(temporary / folder)
+        for name, text in content.items():
+            self._files.write(temporary / name, f"{text}\n")
+        for name, target in (links or {}).items():
+            self._files.symlink(temporary / name, target)
+        self._files.rename(temporary, path)
+
+    def take(self, path: Path) -> None:
+        """Remove a folder with all that is in it."""
+        temporary = self._temporary()
+        self._files.rename(path, temporary)
+        self._discard(temporary)
+
+    def link(self, path: Path, target: str) -> None:
+        """Make a symbolic link unless there is one."""
+        if not path.is_symlink():
+            self._files.symlink(path, target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a symbolic link."""
+        self._files.unlink(path)
+
+    def clean(self) -> None:
+        """Remove what a writer that died has left where nobody reads."""
+        if self._scratch.is_dir():
+            for entry in list(self._scratch.iterdir()):
+                self._discard(entry)
+
+    def _temporary(self) -> Path:
+        self._scratch.mkdir(exist_ok=True)
+        return self._scratch / f"{os.getpid()}-{next(self._names)}"
+
+    def _discard(self, path: Path) -> None:
+        if path.is_symlink() or not path.is_dir():
+            self._files.unlink(path)
+            return
+        for entry in list(path.iterdir()):
+            self._discard(entry)
+        self._files.rmdir(path)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the tree of a freshly booted host: its own memory online, an empty window for fabric memory.
+
+Addresses: the nodes' own memory from 0 upwards, without holes; then, at the next 1 TiB, the window that the firmware
+of a CXL host declares (its root decoder). The window has a NUMA node of its own, which exists while it has blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from pathlib import Path
+
+from dynamic_memory.host.config import SimulatedHostConfig
+from dynamic_memory.host.simulated.files import Files, Tree
+from dynamic_memory.host.sysfs import format_list
+
+__all__ = ["OFFLINE_ZONES", "block_files", "build", "is_built"]
+
+WINDOW_ALIGNMENT = 1 << 40
+CPUS_OF_A_NODE = 4
+OFFLINE_ZONES = "Normal Movable"
+MEMORY = "sys/devices/system/memory"
+NODES = "sys/devices/system/node"
+_EMPTY = ("sys/bus/dax/devices", "sys/bus/dax/drivers/kmem")
+
+
+def is_built(root: Path) -> bool:
+    """Tell whether there is a whole tree below `root`."""
+    return (root / "sys").is_dir()
+
+
+def build(config: SimulatedHostConfig) -> None:
+    """Make the tree unless it is there; any number of processes may try at the same time.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+
+    """
+    root = config.root
+    if is_built(root):
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        _build(config, Tree(root, Files()))
+    except FileNotFoundError:
+        # somebody else was first, and has already tidied up what this process was working on
+        if not is_built(root):
+            raise
+
+
+def _build(config: SimulatedHostConfig, tree: Tree) -> None:
+    temporary = tree.root / f".building-{os.getpid()}"
+    if temporary.exists():
+        tree.take(temporary)
+    files, links = _content(config)
+    tree.place(temporary, files, links, folders=_EMPTY)
+    for name in ("proc", "sys"):
+        try:
+            (temporary / name).rename(tree.root / name)
+        except OSError as error:
+            # whoever comes second finds the folder there and leaves it
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+    tree.take(temporary)
+
+
+def block_files(index: int, *, state: str, zones: str) -> dict[str, str]:
+    """Return the files of a memory block."""
+    return {
+        "state": state,
+        "valid_zones": zones,
+        "phys_index": f"{index:08x}",
+        "phys_device": "0",
+        "removable": "1",
+    }
+
+
+def _content(config: SimulatedHostConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Return all files and links; what follows from the blocks is added by the kernel when it first runs."""
+    size = int(config.block_size)
+    files = {
+        "proc/sys/kernel/random/boot_id": str(uuid.uuid4()),
+        f"{MEMORY}/block_size_bytes": f"{size:x}",
+        f"{MEMORY}/auto_online_blocks": config.auto_online,
+        f"{NODES}/possible": format_list(range(len(config.nodes) + 1)),
+    }
+    links: dict[str, str] = {}
+    index = 0
+    for node, memory in enumerate(config.nodes):
+        cpus = range(node * CPUS_OF_A_NODE, (node + 1) * CPUS_OF_A_NODE)
+        files[f"{NODES}/node{node}/cpulist"] = format_list(cpus)
+        kib = memory // 1024
+        files[f"{NODES}/node{node}/meminfo"] = f"Node {node} MemTotal: {kib} kB\nNode {node} MemFree: {kib} kB"
+        for _ in range(memory // size):
+            for name, text in block_files(index, state="online", zones="Normal").items():
+                files[f"{MEMORY}/memory{index}/{name}"] = text
+            links[f"{MEMORY}/memory{index}/node{node}"] = f"../../node/node{node}"
+            links[f"{NODES}/node{node}/memory{index}"] = f"../../memory/memory{index}"
+            index += 1
+    total = sum(config.nodes) // 1024
+    files["proc/meminfo"] = f"MemTotal: {total} kB\nMemFree: {total} kB"
+    online = format_list(range(len(config.nodes)))
+    for name in ("online", "has_memory", "has_normal_memory", "has_cpu"):
+        files[f"{NODES}/{name}"] = online
+    start = -(-index * size // WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT
+    decoder = "sys/bus/cxl/devices/decoder0.0"
+    files |= {
+        f"{decoder}/start": f"{start:#x}",
+        f"{decoder}/size": f"{int(config.window):#x}",
+        f"{decoder}/cap_ram": "1",
+        f"{decoder}/devtype": "cxl_decoder_root",
+    }
+    return files, links
