@@ -3,9 +3,9 @@
 
 A quantity is a number of billionths, held as an integer, and the family of suffixes it was written with, because that
 decides how it is printed. Source: `resource.Quantity` of Kubernetes' apimachinery, whose rules are followed to the
-letter (as of 1.37): what is finer than a billionth is rounded up, away from zero; what is written with a binary suffix
-and larger than 2^63 - 1 is cut to that; the canonical form has no fraction and the largest suffix that allows it, and a
-binary one that would need a fraction is printed as a decimal.
+letter (as of 1.37): a number without digits is 0; what is finer than a billionth is rounded up, away from zero; what is
+written with a binary suffix and larger than 2^63 - 1 is cut to that; the canonical form has no fraction and the largest
+suffix that allows it, and a binary one that would need a fraction is printed as a decimal.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Format", "Quantity", "format_bytes", "parse_bytes"]
 NANO = 10**9
 LARGEST = 2**63 - 1
 MAX_TEXT = 1024
-MAX_EXPONENT = 2**31 - 1
+MAX_EXPONENT = 2 * MAX_TEXT
 _TEXT = re.compile(
-    r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE](?P<exponent>[+-]?\d+))?",
+    r"(?P<sign>[+-]?)(?P<digits>\d*\.?\d*)(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE](?P<exponent>[+-]?\d+))?",
     re.ASCII,
 )
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -61,21 +61,21 @@ class Quantity:
         """
         if isinstance(text, int) and not isinstance(text, bool):
             return cls(text * NANO)
-        match = _TEXT.fullmatch(text) if isinstance(text, str) and len(text) <= MAX_TEXT else None
+        match = _TEXT.fullmatch(text) if isinstance(text, str) and 0 < len(text) <= MAX_TEXT else None
         if match is None:
             raise InvalidInput("quantity", "a quantity such as 512Mi, 1.5 or 100m", text)
         suffix = match["suffix"] or ""
         if match["exponent"] is not None:
             form, exponent = Format.DECIMAL_EXPONENT, int(match["exponent"])
-            if abs(exponent) > MAX_EXPONENT:
-                raise InvalidInput("quantity", "an exponent of 32 bits", text)
-            factor = Fraction(10) ** max(-2 * MAX_TEXT, min(2 * MAX_TEXT, exponent))
+            if exponent > MAX_EXPONENT:
+                raise InvalidInput("quantity", f"an exponent of at most {MAX_EXPONENT}", text)
+            factor = Fraction(10) ** max(-MAX_EXPONENT, exponent)
         elif suffix in _BINARY:
             form, factor = Format.BINARY_SI, Fraction(2 ** _BINARY[suffix])
         else:
             form, factor = Format.DECIMAL_SI, Fraction(10) ** _DECIMAL[suffix]
         digits = match["digits"]
-        exact = Fraction(f"0{digits}" if digits.startswith(".") else digits.rstrip(".")) * factor
+        exact = Fraction(f"0{digits}".rstrip(".")) * factor
         nanos = _ceiling(exact * NANO)
         if form is Format.BINARY_SI:
             nanos = min(nanos, LARGEST * NANO)
@@ -134,9 +134,10 @@ class Quantity:
                 mantissa, exponent = mantissa // 1024, exponent + 10
             return f"{mantissa}{_BINARY_SUFFIX[exponent]}"
         mantissa, exponent = self._nanos, -9
-        while mantissa % 1000 == 0 and exponent + 3 in _DECIMAL_SUFFIX:
+        is_exponent = self._format is Format.DECIMAL_EXPONENT
+        while mantissa % 1000 == 0 and (is_exponent or exponent + 3 in _DECIMAL_SUFFIX):
             mantissa, exponent = mantissa // 1000, exponent + 3
-        if self._format is Format.DECIMAL_EXPONENT:
+        if is_exponent:
             return f"{mantissa}e{exponent}" if exponent else str(mantissa)
         return f"{mantissa}{_DECIMAL_SUFFIX[exponent]}"
 
