@@ -124,9 +124,7 @@ class _Servicer(fabric_pb2_grpc.DynamicMemoryServicer):
         self._credentials = credentials
         self._metrics = metrics
 
-    async def AddMemory(
-        self, request: pb.AddMemoryRequest, context: grpc.aio.ServicerContext
-    ) -> pb.AddMemoryResponse:
+    async def AddMemory(self, request: pb.AddMemoryRequest, context: grpc.aio.ServicerContext) -> pb.AddMemoryResponse:
         async def act(caller: Caller) -> pb.AddMemoryResponse:
             share = await self._service.add_memory(
                 caller.identity,
@@ -151,17 +149,13 @@ class _Servicer(fabric_pb2_grpc.DynamicMemoryServicer):
 
         return await self._call("RemoveMemory", context, act)
 
-    async def GetCapacity(
-        self, request: pb.GetCapacityRequest, context: grpc.aio.ServicerContext
-    ) -> pb.Capacity:
+    async def GetCapacity(self, request: pb.GetCapacityRequest, context: grpc.aio.ServicerContext) -> pb.Capacity:
         async def act(caller: Caller) -> pb.Capacity:
             return wire.capacity_to(await self._service.get_capacity(caller.identity, request.node or None))
 
         return await self._call("GetCapacity", context, act)
 
-    async def ListExtents(
-        self, request: pb.ListExtentsRequest, context: grpc.aio.ServicerContext
-    ) -> pb.Snapshot:
+    async def ListExtents(self, request: pb.ListExtentsRequest, context: grpc.aio.ServicerContext) -> pb.Snapshot:
         del request
 
         async def act(caller: Caller) -> pb.Snapshot:
@@ -169,9 +163,7 @@ class _Servicer(fabric_pb2_grpc.DynamicMemoryServicer):
 
         return await self._call("ListExtents", context, act)
 
-    async def Watch(
-        self, request: pb.WatchRequest, context: grpc.aio.ServicerContext
-    ) -> None:
+    async def Watch(self, request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
         del request
 
         async def act(caller: Caller) -> pb.WatchResponse:
