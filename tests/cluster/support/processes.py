@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes of a test run: each in a group of its own, with a log file, ended by process id.
+
+Nothing may outlive the run, also not when pytest itself is killed: the kernel kills each child when the thread that
+started it ends (PR_SET_PDEATHSIG by setpriv), so children are started in the main thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["Child", "NotInTime", "eventually", "free_ports", "tail"]
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.05
+
+
+class NotInTime(AssertionError):
+    """Something did not come true in time; the text has the last state that was seen."""
+
+
+def eventually(check: Callable[[], T], timeout: float, what: str, every: float = POLL_SECONDS) -> T:
+    """Return the first truthy result of `check`.
+
+    `check` may also fail with AssertionError, LookupError or OSError (an ApiError is one) as long as it is not yet
+    true; the last result or failure is part of the message.
+
+    Raises:
+        NotInTime: after `timeout` seconds.
+
+    """
+    end = time.monotonic() + timeout
+    while True:
+        state: object
+        try:
+            if result := check():
+                return result
+            state = result
+        except (AssertionError, LookupError, OSError) as error:
+            state = error
+        if time.monotonic() > end:
+            raise NotInTime(f"not within {timeout:g} s: {what}; last: {state!r}")
+        time.sleep(every)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback address that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def tail(path: Path, start: int = 0, limit: int = 6000) -> str:
+    """Return the end of what a log file has from byte `start` on."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(start, size - limit))
+        text = file.read().decode(errors="replace")
+    return ("... " if size - start > limit else "") + text
+
+
+class Child:
+    """One child process, running from construction on.
+
+    Args:
+        name: its log is `<logs>/<name>.log`, appended to if it exists.
+        command: program and arguments.
+        logs: folder of log files.
+        environment: additions to the environment of the test run.
+        folder: working directory.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        logs: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        assert threading.current_thread() is threading.main_thread(), "the child would end with this thread"
+        self.name = name
+        self.log = logs / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+                cwd=folder,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Exit code (negative: the signal), None while it runs."""
+        return self._process.poll()
+
+    def check(self) -> None:
+        """Fail with the end of its log if it has ended."""
+        assert self.code is None, f"{self.name} ended with {self.code}:\n{tail(self.log)}"
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its children that share its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code.
+
+        Raises:
+            NotInTime: it still runs after `timeout` seconds.
+
+        """
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise NotInTime(f"{self.name} still runs after {timeout:g} s:\n{tail(self.log)}") from None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait(10)
+
+    def stop(self, timeout: float = 10) -> int:
+        """SIGTERM, SIGKILL if that does not help in time; return the exit code."""
+        if self.code is not None:
+            return self.code
+        self.signal(signal.SIGTERM)
+        try:
+            return self.wait(timeout)
+        except NotInTime:
+            self.kill()
+            return self.wait(1)
