@@ -20,6 +20,9 @@ __all__ = ["WorkQueue", "work"]
 
 log = logging.getLogger(__name__)
 
+EARLY = 0.001
+"""Seconds by which a key may come early: a timer of the event loop may fire a trifle before its time."""
+
 
 class WorkQueue:
     """A queue of keys.
@@ -66,7 +69,7 @@ class WorkQueue:
                 if self._due.get(key) != due:
                     heapq.heappop(self._heap)  # added again for an earlier time
                     continue
-                if due > now:
+                if due > now + EARLY:
                     break
                 heapq.heappop(self._heap)
                 del self._due[key]

@@ -114,3 +114,20 @@ def main_loop():
     asyncio.set_event_loop(loop)
     yield
     loop.close()
+
+
+@pytest.fixture
+async def rig(tmp_path, monkeypatch):
+    """A node without a driver; `await rig.start()` starts one. For virtual time."""
+    from tests.unit.driver.rig import Rig
+
+    async def inline(function, *arguments, **keywords):
+        return function(*arguments, **keywords)
+
+    # a thread would be waited for in real time while virtual time runs away
+    monkeypatch.setattr(asyncio, "to_thread", inline)
+    # virtual time moves in whole microseconds, timers do not: one that is due a trifle later would never come
+    asyncio.get_running_loop()._clock_resolution = 1e-6
+    made = await Rig.open(tmp_path)
+    yield made
+    await made.stop()

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from dynamic_memory.driver.prepare import ClaimRef
+from dynamic_memory.driver.unprepare import StillHeld
+from dynamic_memory.fabric.backends.faults import Failure, Faults
+from dynamic_memory.process import clock
+
+pytestmark = pytest.mark.looptime
+
+TAG = "6f1f2a0e-3c3e-4a7e-9f0c-1d2f6f1c9a11"
+
+
+async def test_I4_unprepare_succeeds_only_after_the_bytes_are_back(rig):
+    await rig.start()
+    ref = await rig.attached()
+    await rig.prepare(ref)
+    rig.host.busy = "2 pages pinned"
+    with pytest.raises(StillHeld, match="MemoryBusy.*2 pages pinned"):
+        await rig.unprepare(ref, seconds=10)
+    assert await rig.extents() == [rig.tag()]
+    assert rig.api.conditions()["Attached"] == ("False", "MemoryBusy")
+    assert ("Pod", "ReleaseHeld") in {(kind, reason) for kind, reason, _ in rig.api.events()}
+    assert ("ResourceClaim", "ReleaseHeld") in {(kind, reason) for kind, reason, _ in rig.api.events()}
+    rig.host.busy = ""
+    await rig.unprepare(ref, seconds=10)
+    assert await rig.extents() == []
+
+
+async def test_unprepare_waits_inside_the_call(rig):
+    await rig.start()
+    ref = await rig.attached()
+    rig.host.busy = "pinned"
+    began = clock.monotonic()
+
+    async def lift():
+        await clock.sleep(12)
+        rig.host.busy = ""
+
+    import asyncio
+
+    task = asyncio.create_task(lift())
+    await rig.unprepare(ref)
+    assert 12 <= clock.monotonic() - began < 20
+    await task
+
+
+async def test_I4_a_fabric_that_does_not_answer_holds_the_pod(rig):
+    await rig.start()
+    ref = await rig.attached()
+    rig.fabric.down()
+    with pytest.raises(StillHeld, match="FabricUnreachable"):
+        await rig.unprepare(ref, seconds=5)
+    await rig.fabric.up()
+    assert await rig.extents() == [rig.tag()]
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
+
+
+async def test_rule_12_unprepare_during_an_attach_waits_for_what_was_in_flight(rig):
+    driver = await rig.start()
+    rig.fabric.inject(Faults(latency={"add": 5.0}))
+    ref = rig.add_claim()
+    await rig.until(lambda: any(call[0] == "add_memory" for call in rig.fabric.calls))
+    assert driver.node.view.get(rig.tag()) is None
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
+    assert rig.host.made == {}
+    await clock.sleep(30)
+    assert await rig.extents() == []
+
+
+async def test_rule_12_what_nobody_knows_is_a_success(rig):
+    await rig.start()
+    await rig.unprepare(ClaimRef("app", "gone", "11111111-2222-3333-4444-555555555555"))
+
+
+async def test_rule_12_unknown_is_an_error_while_the_fabric_cannot_be_asked(rig):
+    await rig.start()
+    rig.fabric.down()
+    with pytest.raises(Exception, match="does not answer"):
+        await rig.unprepare(ClaimRef("app", "gone", "11111111-2222-3333-4444-555555555555"), seconds=2)
+
+
+async def test_rule_12_the_claim_finds_the_share_when_the_record_is_lost(rig):
+    driver = await rig.start()
+    ref = await rig.attached()
+    await rig.stop()
+    for path in (rig.folder / "state" / "claims").iterdir():
+        path.write_bytes(b"garbage")
+    driver = await rig.start()
+    await rig.until(lambda: driver.node.records.quarantined == 1 and driver.node.active)
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
+
+
+@pytest.mark.parametrize("how", ["deleted", "deallocated"])
+async def test_rule_12_a_claim_gone_without_unprepare_is_detached_at_once(rig, how):
+    driver = await rig.start()
+    ref = await rig.attached()
+    await rig.prepare(ref)
+    if how == "deleted":
+        rig.api.remove("resourceclaims", "far", "app")
+    else:
+        rig.api.deallocate()
+    began = clock.monotonic()
+    await rig.until(lambda: driver.node.records.all() == [])
+    assert clock.monotonic() - began < 1
+    assert await rig.extents() == []
+    assert rig.specs() == []
+    # the kubelet still calls
+    await rig.unprepare(ref)
+
+
+async def test_rule_8_released_memory_is_not_attached_again_while_the_claim_still_holds_the_share(rig):
+    await rig.start()
+    ref = await rig.attached()
+    await rig.unprepare(ref)
+    await clock.sleep(200)
+    assert await rig.extents() == []
+    await rig.stop()
+    await rig.start()
+    await clock.sleep(200)
+    assert await rig.extents() == []
+
+
+async def test_rule_8_a_new_pod_or_a_prepare_takes_a_release_back(rig):
+    await rig.start()
+    ref = await rig.attached()
+    await rig.unprepare(ref)
+    rig.api.reserve("p2")
+    await rig.until(lambda: rig.api.conditions()["Attached"] == ("True", "ExtentOnline"))
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
+    await rig.prepare(ref)
+    assert await rig.extents() == [rig.tag()]
+    assert rig.api.conditions()["Attached"] == ("True", "ExtentOnline")
+
+
+async def test_a_claim_allocated_anew_gives_the_old_share_back_and_takes_the_new_one(rig):
+    await rig.start()
+    ref = await rig.attached()
+    old = rig.tag()
+    rig.api.allocate()
+    await rig.until(lambda: rig.api.conditions().get("Attached", ("",))[0] == "True")
+    assert rig.tag() != old
+    await rig.until(lambda: [s.tag for s in rig.record(ref).shares] == [rig.tag()])
+    assert await rig.extents() == [rig.tag()]
+
+
+async def test_rule_12_an_orphan_on_the_fabric_is_released(rig):
+    await rig.fabric.as_node("n1").add_memory(node="n1", pool="fabric/rack-1", device="cxl0", size=1 << 30, tag=TAG)
+    driver = await rig.start()
+    await rig.until(
+        lambda: driver.node.records.key_of(TAG) is None and driver.node.view.synced and not driver.node.view.all()
+    )
+    assert await rig.extents() == []
+
+
+async def test_rule_19_a_claim_that_only_a_fresh_list_knows_keeps_its_memory(rig):
+    driver = await rig.start()
+    await rig.until(lambda: driver.node.view.synced)
+    ref = await rig.attached()
+    driver.node.records._by_key.clear()
+    driver.node.records._key_of_tag.clear()
+    driver.node.claims.by_tag = lambda _tag: None
+    assert await driver._orphans.check() == []
+    assert await rig.extents() == [rig.tag()]
+    assert ref.uid
+
+
+async def test_rule_19_many_orphans_at_once_are_not_believed(rig):
+    fabric = rig.fabric.as_node("n1")
+    for number in range(6):
+        await fabric.add_memory(
+            node="n1", pool="fabric/rack-1", device="cxl0", size=128 << 20, tag=TAG[:-1] + str(number)
+        )
+    driver = await rig.start()
+    await rig.until(lambda: driver.node.view.synced and driver.node.active)
+    await clock.sleep(200)
+    assert len(await rig.extents()) == 6
+
+
+async def test_rule_6_a_requested_release_of_an_orphan_is_done_by_the_driver(rig):
+    driver = await rig.start()
+    ref = await rig.attached()
+    await rig.fabric.as_controller().remove_memory(rig.tag())
+    await clock.sleep(5)
+    # its claim is still allocated: nothing is pulled from under a pod
+    assert await rig.extents() == [rig.tag()]
+    rig.api.deallocate()
+    await rig.until(lambda: driver.node.records.all() == [])
+    assert await rig.extents() == []
+    assert ref.uid
+
+
+async def test_I5_a_driver_killed_at_any_moment_of_attach_and_release_leaves_nothing_behind(rig):
+    """Cut at every await of the whole way; the next driver brings it to the same end."""
+    for cut in range(1, 60):
+        ref = rig.add_claim(name="far")
+        await rig.start()
+        for _ in range(cut):
+            await __import__("asyncio").sleep(0)
+        await rig.stop()
+        await rig.start()
+        await rig.until(lambda: rig.api.conditions().get("Attached", ("",))[0] == "True")
+        assert await rig.extents() == [rig.tag()]
+        await rig.unprepare(ref)
+        assert await rig.extents() == []
+        rig.api.remove("resourceclaims", "far", "app")
+        await rig.until(lambda: rig.driver.node.records.all() == [])
+        await rig.stop()
+
+
+async def test_a_release_that_fails_on_the_fabric_is_tried_again(rig):
+    await rig.start()
+    ref = await rig.attached()
+    rig.fabric.inject(Faults(failures=(Failure("remove", times=3),)))
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
