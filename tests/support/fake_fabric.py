@@ -79,8 +79,9 @@ class FakeRig:
         self.went_down = asyncio.Event()
 
     def down(self) -> None:
-        """Cut the service off, as if it had been killed."""
+        """Cut the service off, as if it had been killed: what it had begun does not reach the fabric any more."""
         self.service = None
+        self.backend._store = MemoryStore()
         self.went_down.set()
 
     def inject(self, faults: Faults) -> None:

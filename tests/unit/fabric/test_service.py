@@ -620,3 +620,17 @@ async def test_a_watch_ends_when_the_service_goes_away(rig):
 
     with pytest.raises(Unreachable):
         await anext(watch)
+
+
+async def test_what_a_killed_service_had_begun_does_not_happen_later(rig):
+    rig.inject(Faults(latency={"add": 10.0}))
+    kept = share_of()
+    adding = asyncio.create_task(rig.as_node("n1").add_memory(**share_of()))
+    await clock.sleep(1)
+    await rig.up()
+    rig.inject(Faults())
+    share = await rig.as_node("n1").add_memory(**kept)
+    await adding
+    await rig.up()
+
+    assert (await rig.as_node("n1").list_extents()).shares == (share,)
