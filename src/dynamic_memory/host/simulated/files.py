@@ -95,6 +95,15 @@ class Tree:
             self._files.symlink(temporary / name, target)
         self._files.rename(temporary, path)
 
+    def move(self, path: Path, target: Path) -> None:
+        """Move a folder.
+
+        Raises:
+            OSError: a folder with content stands there already.
+
+        """
+        self._files.rename(path, target)
+
     def take(self, path: Path) -> None:
         """Remove a folder with all that is in it."""
         temporary = self._temporary()

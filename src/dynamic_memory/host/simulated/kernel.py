@@ -25,7 +25,7 @@ from dynamic_memory.host import planner
 from dynamic_memory.host.errors import NotArrived, RegionFailed, Unreadable
 from dynamic_memory.host.interface import Block, Region
 from dynamic_memory.host.simulated.files import Files, Tree
-from dynamic_memory.host.simulated.tree import OFFLINE_ZONES, block_files
+from dynamic_memory.host.simulated.tree import OFFLINE_ZONES, block_files, meminfo
 from dynamic_memory.host.sysfs import DaxDevice, Mapping, Sysfs, format_list, parse_list
 
 __all__ = ["Kernel", "reboot"]
@@ -193,7 +193,7 @@ class Kernel:
 
     def _settle_nodes(self, blocks: Map[int, Sequence[Block]]) -> None:
         for node in set(blocks) - set(self.sysfs.node_ids()):
-            self._tree.place(self.sysfs.nodes_dir / f"node{node}", {"cpulist": "", "meminfo": _meminfo(0, 0, node)})
+            self._tree.place(self.sysfs.nodes_dir / f"node{node}", {"cpulist": "", "meminfo": meminfo(0, 0, node)})
         for node in self.sysfs.node_ids():
             folder = self.sysfs.nodes_dir / f"node{node}"
             want, have = {block.index for block in blocks.get(node, ())}, set(self.sysfs.node_blocks(node))
@@ -210,7 +210,7 @@ class Kernel:
         in_use = {node: min(total, max(0, used.get(node, 0))) for node, total in totals.items()}
         for node, total in totals.items():
             path = self.sysfs.nodes_dir / f"node{node}/meminfo"
-            self._tree.put(path, _meminfo(total, in_use[node], node))
+            self._tree.put(path, meminfo(total, in_use[node], node))
         lists = {
             "online": list(totals),
             "has_memory": [node for node, total in totals.items() if total],
@@ -219,7 +219,7 @@ class Kernel:
         }
         for name, nodes in lists.items():
             self._tree.put(self.sysfs.nodes_dir / name, format_list(nodes))
-        self._tree.put(self.sysfs.root / "proc/meminfo", _meminfo(sum(totals.values()), sum(in_use.values())))
+        self._tree.put(self.sysfs.root / "proc/meminfo", meminfo(sum(totals.values()), sum(in_use.values())))
 
     def _cpus(self, node: int) -> str:
         return (self.sysfs.nodes_dir / f"node{node}/cpulist").read_text(encoding="ascii").strip()
@@ -236,12 +236,6 @@ def reboot(root: Path) -> None:
         kernel._tree.take(kernel.sysfs.dax_dir / device.name)  # noqa: SLF001
     kernel.settle({})
     kernel._tree.put(root / "proc/sys/kernel/random/boot_id", str(uuid.uuid4()))  # noqa: SLF001
-
-
-def _meminfo(total: int, used: int, node: int | None = None) -> str:
-    prefix = "" if node is None else f"Node {node} "
-    fields = {"MemTotal": total, "MemFree": total - used} | ({} if node is None else {"MemUsed": used})
-    return "\n".join(f"{prefix}{f'{name}:':<16}{value // 1024:>8} kB" for name, value in fields.items())
 
 
 def _error(number: int, path: Path) -> OSError:

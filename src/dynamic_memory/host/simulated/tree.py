@@ -16,7 +16,7 @@ from dynamic_memory.host.config import SimulatedHostConfig
 from dynamic_memory.host.simulated.files import Files, Tree
 from dynamic_memory.host.sysfs import format_list
 
-__all__ = ["OFFLINE_ZONES", "block_files", "build", "is_built"]
+__all__ = ["OFFLINE_ZONES", "block_files", "build", "is_built", "meminfo"]
 
 WINDOW_ALIGNMENT = 1 << 40
 CPUS_OF_A_NODE = 4
@@ -58,7 +58,7 @@ def _build(config: SimulatedHostConfig, tree: Tree) -> None:
     tree.place(temporary, files, links, folders=_EMPTY)
     for name in ("proc", "sys"):
         try:
-            (temporary / name).rename(tree.root / name)
+            tree.move(temporary / name, tree.root / name)
         except OSError as error:
             # whoever comes second finds the folder there and leaves it
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
@@ -77,6 +77,13 @@ def block_files(index: int, *, state: str, zones: str) -> dict[str, str]:
     }
 
 
+def meminfo(total: int, used: int, node: int | None = None) -> str:
+    """Return `/proc/meminfo`, or the `meminfo` of a NUMA node, in short."""
+    prefix = "" if node is None else f"Node {node} "
+    fields = {"MemTotal": total, "MemFree": total - used} | ({} if node is None else {"MemUsed": used})
+    return "\n".join(f"{prefix}{f'{name}:':<16}{value // 1024:>8} kB" for name, value in fields.items())
+
+
 def _content(config: SimulatedHostConfig) -> tuple[dict[str, str], dict[str, str]]:
     """Return all files and links; what follows from the blocks is added by the kernel when it first runs."""
     size = int(config.block_size)
@@ -91,16 +98,14 @@ def _content(config: SimulatedHostConfig) -> tuple[dict[str, str], dict[str, str
     for node, memory in enumerate(config.nodes):
         cpus = range(node * CPUS_OF_A_NODE, (node + 1) * CPUS_OF_A_NODE)
         files[f"{NODES}/node{node}/cpulist"] = format_list(cpus)
-        kib = memory // 1024
-        files[f"{NODES}/node{node}/meminfo"] = f"Node {node} MemTotal: {kib} kB\nNode {node} MemFree: {kib} kB"
+        files[f"{NODES}/node{node}/meminfo"] = meminfo(memory, 0, node)
         for _ in range(memory // size):
             for name, text in block_files(index, state="online", zones="Normal").items():
                 files[f"{MEMORY}/memory{index}/{name}"] = text
             links[f"{MEMORY}/memory{index}/node{node}"] = f"../../node/node{node}"
             links[f"{NODES}/node{node}/memory{index}"] = f"../../memory/memory{index}"
             index += 1
-    total = sum(config.nodes) // 1024
-    files["proc/meminfo"] = f"MemTotal: {total} kB\nMemFree: {total} kB"
+    files["proc/meminfo"] = meminfo(sum(config.nodes), 0)
     online = format_list(range(len(config.nodes)))
     for name in ("online", "has_memory", "has_normal_memory", "has_cpu"):
         files[f"{NODES}/{name}"] = online
