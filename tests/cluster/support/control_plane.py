@@ -145,9 +145,10 @@ class ControlPlane:
 
     def wait(self, timeout: float = 60) -> None:
         """Wait for the API server, start what depends on it, and wait until pods can be created."""
-        eventually(lambda: self._ready("kube-apiserver"), timeout, "the API server is ready")
-        for name in ("kube-scheduler", "kube-controller-manager"):
+        eventually(lambda: self._answers("/version"), timeout, "the API server answers")
+        for name in ("kube-controller-manager", "kube-scheduler"):
             self.start_process(name)
+        eventually(lambda: self._answers("/readyz"), timeout, "the API server is ready")
         self._services.start()
         self._networking = True
 
@@ -160,9 +161,9 @@ class ControlPlane:
             "the default service account",
         )
 
-    def _ready(self, name: str) -> bool:
-        self.children[name].check()
-        return bool(self.api.call("GET", "/readyz") == "ok")
+    def _answers(self, path: str) -> bool:
+        self.children["kube-apiserver"].check()
+        return bool(self.api.call("GET", path))
 
     def start_process(self, name: str) -> Child:
         """Start a program of the control plane, or start it again after it ended."""
@@ -215,6 +216,7 @@ class ControlPlane:
                 f"--service-cluster-ip-range={slot.services}",
                 "--authorization-mode=Node,RBAC",
                 "--enable-admission-plugins=NodeRestriction",
+                "--kubelet-preferred-address-types=InternalIP",
                 f"--kubelet-client-certificate={kubelet_certificate}",
                 f"--kubelet-client-key={kubelet_key}",
             ]
@@ -241,6 +243,8 @@ class ControlPlane:
             f"--root-ca-file={self.authority.certificate}",
             f"--node-monitor-grace-period={self._node_grace:g}s",
             "--node-monitor-period=1s",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
         ]
 
     def stop(self) -> None:

@@ -115,6 +115,8 @@ root = "{folder}/containerd"
 state = "/run/containerd/state"
 [grpc]
   address = "/run/containerd/containerd.sock"
+[debug]
+  level = "warn"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{PAUSE}"
 [plugins."io.containerd.cri.v1.runtime"]
