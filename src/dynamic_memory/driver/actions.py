@@ -6,7 +6,6 @@ A step changes one thing in the world and what `Work` knows of it; which step is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,6 +25,7 @@ from dynamic_memory.driver.reactions import Reaction
 from dynamic_memory.driver.records import ClaimRecord, Failure, ShareRecord
 from dynamic_memory.fabric.model import RemovedState
 from dynamic_memory.host.interface import Region
+from dynamic_memory.process import clock
 
 __all__ = ["Actions", "Work", "human"]
 
@@ -67,6 +67,7 @@ class Actions:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._undo_began: dict[str, float] = {}
 
     # --- what is
 
@@ -94,7 +95,7 @@ class Actions:
             failed=failure is not None,
             new_pod=bool(allocated and share and work.claim and self._new_pod(work.claim, share)),
             truth_published=work.truth_published or (failure is not None and not failure.publish),
-            undo_expired=failure is not None and time.time() - failure.at > self._node.timing.undo,
+            undo_expired=failure is not None and self._undone_for(work, failure) > self._node.timing.undo,
             extent=self._extent(work, share),
             region=region is not None,
             whole=region is not None and region.whole and share is not None and region.size >= share.size,
@@ -109,6 +110,11 @@ class Actions:
             return None
         earlier = share.state is State.ATTACHED and share.boot_id != self._node.boot_id
         return State.ATTACHING if earlier else share.state
+
+    def _undone_for(self, work: Work, failure: Failure) -> float:
+        """Seconds since the attach failed; over a restart the wall clock has to do."""
+        began = self._undo_began.setdefault(work.tag, clock.monotonic())
+        return max(clock.monotonic() - began, clock.now().timestamp() - failure.at)
 
     @staticmethod
     def _new_pod(claim: ResourceClaim, share: ShareRecord) -> bool:
@@ -140,7 +146,7 @@ class Actions:
     async def fail(self, work: Work, reaction: Reaction) -> bool:
         """Record durably that the attach has failed; False if it must not fail any more, and is to be tried again."""
         failure = Failure(
-            reason=reaction.reason.value, message=reaction.message, at=time.time(), publish=reaction.publish
+            reason=reaction.reason.value, message=reaction.message, at=clock.now().timestamp(), publish=reaction.publish
         )
         pods = tuple(claims.pods_of(work.claim)) if work.claim else ()
 
@@ -363,6 +369,7 @@ class Actions:
 
     async def _drop_record(self, work: Work) -> None:
         await self._node.records.update(work.key, lambda record: record and record.without_share(work.tag))
+        self._undo_began.pop(work.tag, None)
         if self.record(work) is None:
             self._node.specs.remove(work.key)
             self._node.names_of.pop(work.key, None)

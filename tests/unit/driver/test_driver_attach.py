@@ -223,7 +223,7 @@ async def test_an_attach_that_a_pod_may_be_bound_to_never_fails(rig):
     await rig.prepare(ref)
     rig.host.reboot()
     driver.node.boot_id = rig.host.boot
-    rig.host.faults["online"] = [OnlineFailed("t", [3], "EINVAL")] * 5
+    rig.host.faults["online"] = [OnlineFailed("t", [3], "EINVAL")] * 8
     driver.node.queue.add(ref.uid)
     await rig.until(lambda: rig.api.conditions()["Attached"] == ("False", "NodeRebooted"))
     await rig.until(lambda: rig.api.conditions()["Attached"] == ("False", "OnlineFailed"))
