@@ -48,7 +48,7 @@ class Rig:
             "host": HostConfig(),
             "node_name": NODE,
             "pod_uid": "",
-            "kubelet_root": str(self.folder / "kubelet"),
+            "kubelet_root": "/nowhere",  # its sockets are not opened
             "cdi_dir": str(self.folder / "cdi"),
             "state_dir": str(self.folder / "state"),
             "timing": self.timing,
