@@ -68,7 +68,7 @@ class Authority:
             identity=grant.identity,
             dns=grant.dns,
             server=grant.server,
-            lifetime=lifetime,
+            lifetime=float(lifetime),  # settings have a type of their own, which has no form on the wire
         )
         return msgspec.json.decode(await run_module(_MODULE, msgspec.json.encode(request)), type=Signed).certificate
 

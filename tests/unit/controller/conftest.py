@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -28,3 +30,10 @@ def no_children(monkeypatch):
 
     monkeypatch.setattr(authority, "run_module", run_module)
     monkeypatch.setattr(certificates, "run_module", run_module)
+
+
+@pytest.fixture(autouse=True)
+def no_loop_in_tests_without_one(request):
+    """looptime asks for the loop of every test; for one that has none, asyncio would make one that nobody closes."""
+    if not asyncio.iscoroutinefunction(request.function):
+        asyncio.set_event_loop(None)

@@ -79,7 +79,7 @@ def test_rule_4_who_asks_for_what_it_is_gets_it(who, username, node, usages, dns
         ("a service that cannot serve", Identity.role("c1", SERVICE), spec(account("service")), "BadUsages"),
     ],
 )
-def test_rule_4_I6_everybody_else_is_denied_with_a_sentence(case, who, the_spec, reason):  # noqa: N802 - I6
+def test_rule_4_I6_everybody_else_is_denied_with_a_sentence(case, who, the_spec, reason):
     verdict = decide(the_spec, requested(who), RULES)
     assert isinstance(verdict, Denial), case
     assert verdict.reason == reason

@@ -17,6 +17,7 @@ from dynamic_memory.controller.config import ControllerConfig, FabricConfig
 from dynamic_memory.controller.signer import Signer
 from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.kube.certificates import CertificateDenied, CertificateTimeout, obtain
+from dynamic_memory.process import clock
 
 CONFIG = ControllerConfig(owner="c1", namespace="dm", fabric=FabricConfig(address="x:1"))
 NODE = str(Identity.node("c1", "n1"))
@@ -43,7 +44,7 @@ class Cluster:
         while True:
             for request in self.requests:
                 await self.signer.handle(request["metadata"]["name"])
-            await asyncio.sleep(0.02)
+            await clock.sleep(0.02)
 
     async def obtain(self, directory, identity=NODE, **options):
         serving = asyncio.create_task(self.serve())
@@ -80,7 +81,7 @@ async def test_rule_4_a_node_gets_a_certificate_in_three_files(tmp_path):
     assert [c["type"] for c in request["status"]["conditions"]] == ["Approved"]
 
 
-async def test_rule_4_I6_another_nodes_certificate_is_denied_with_a_sentence(cluster, tmp_path):  # noqa: N802 - I6
+async def test_rule_4_I6_another_nodes_certificate_is_denied_with_a_sentence(cluster, tmp_path):
     cluster.be("driver", "n2")
     with pytest.raises(CertificateDenied) as caught:
         await cluster.obtain(tmp_path)

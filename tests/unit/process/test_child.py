@@ -5,6 +5,7 @@ import asyncio
 import signal
 
 import pytest
+
 from dynamic_memory.process.child import ChildFailed, ChildTimeout, run_module
 
 
