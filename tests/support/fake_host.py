@@ -18,6 +18,7 @@ import msgspec
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.host.errors import Busy, NoRegion, NotArrived, StillOnline
 from dynamic_memory.host.interface import Block, Memory, NumaNode, Region
+from dynamic_memory.process import clock
 
 BLOCK = 128 << 20
 FAR = 1
@@ -98,7 +99,7 @@ class FakeHost:
     async def _begin(self, operation: str, tag: str) -> None:
         self.calls.append((operation, tag))
         if self.delay:
-            await asyncio.sleep(self.delay)
+            await clock.sleep(self.delay)
         faults = self.faults.get(operation)
         if faults:
             raise faults.pop(0)

@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 
 from dynamic_memory.driver.proto import dra_v1_pb2, dra_v1beta1_pb2, pluginregistration_pb2
+from dynamic_memory.process import clock
 
 MESSAGES = {"v1.DRAPlugin": dra_v1_pb2, "v1beta1.DRAPlugin": dra_v1beta1_pb2}
 DEADLINE = 45.0
@@ -106,7 +107,7 @@ class FakeKubelet:
                 found = sorted(self.registry.glob("*-reg.sock")) if self.registry.is_dir() else []
                 if found:
                     return found[-1]
-                await asyncio.sleep(0.02)
+                await clock.sleep(0.02)
 
 
 def _device(device: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tests.support.fake_host import FakeHost
 from tests.unit.driver.api_server import ApiServer
 from tests.unit.driver.conftest import NODE, claim_body
 
+from dynamic_memory.api.kinds import RESOURCE_CLAIMS
 from dynamic_memory.driver.config import DriverConfig, FabricConfig, Timing
 from dynamic_memory.driver.driver import Driver
 from dynamic_memory.driver.prepare import ClaimRef, Device
@@ -94,7 +95,7 @@ class Rig:
     # --- users
 
     def add_claim(self, **how: Any) -> ClaimRef:
-        body = self.api.put("resourceclaims", claim_body(**how))
+        body = self.api.put(RESOURCE_CLAIMS, claim_body(**how))
         meta = body["metadata"]
         return ClaimRef(meta["namespace"], meta["name"], meta["uid"])
 
@@ -117,9 +118,7 @@ class Rig:
         return sorted(share.tag for share in (await self.fabric.as_operator().list_extents()).shares)
 
     def tag(self, name: str = "far") -> str:
-        return self.api.objects["resourceclaims", "app", name]["status"]["allocation"]["devices"]["results"][0][
-            "shareID"
-        ]
+        return self.api.raw_claim(name)["status"]["allocation"]["devices"]["results"][0]["shareID"]
 
     def specs(self) -> list[str]:
         folder = self.folder / "cdi"

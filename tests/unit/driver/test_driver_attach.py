@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.unit.driver.conftest import claim_body
 
-from dynamic_memory.driver.prepare import NotPrepared, NotReady
+from dynamic_memory.api.kinds import RESOURCE_CLAIMS
+from dynamic_memory.driver.prepare import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.fabric.backends.faults import Failure, Faults
 from dynamic_memory.host.errors import OnlineFailed, RegionFailed
 from dynamic_memory.process import clock
@@ -82,7 +84,7 @@ async def test_rule_9_a_claim_that_changed_meanwhile_is_undone(rig, how, when):
         elif how == "deallocated":
             rig.api.deallocate()
         else:
-            rig.api.remove("resourceclaims", "far", "app")
+            rig.api.delete_claim("far")
             if how == "other-uid":
                 rig.add_claim(node="n2")
 
@@ -109,23 +111,19 @@ async def test_rule_10_one_apply_has_all_devices_and_both_conditions_and_keeps_t
     await rig.start()
     rig.host.arrival = 3
     ref = await rig.attached()
-    device = rig.api.objects["resourceclaims", "app", "far"]["status"]["devices"]
+    device = rig.api.devices()
     assert len(device) == 1
     assert [c["type"] for c in device[0]["conditions"]] == [
         "dynamicmemory.dev/Attached",
         "dynamicmemory.dev/AttachFailed",
     ]
     before = {c["type"]: c["lastTransitionTime"] for c in device[0]["conditions"]}
-    applies = [call for call in rig.api.calls if call[0] == "apply" and call[1] == "resourceclaims"]
-    assert len(applies) == 2  # waiting, then attached
+    assert rig.api.reports() == 2  # waiting, then attached
     await clock.sleep(2)
     rig.host.busy = "pinned"
     with pytest.raises(Exception, match="pinned"):
         await rig.unprepare(ref, seconds=3)
-    after = {
-        c["type"]: c["lastTransitionTime"]
-        for c in rig.api.objects["resourceclaims", "app", "far"]["status"]["devices"][0]["conditions"]
-    }
+    after = {c["type"]: c["lastTransitionTime"] for c in rig.api.devices()[0]["conditions"]}
     assert after["dynamicmemory.dev/AttachFailed"] == before["dynamicmemory.dev/AttachFailed"]
 
 
@@ -172,8 +170,8 @@ async def test_rule_15_a_failure_is_published_and_undone_before_it_is_reported(r
     break_it(rig)
     at_report = []
 
-    def look(verb, plural, _name):
-        if (verb, plural) == ("apply", "resourceclaims"):
+    def look(call):
+        if (call.verb, call.kind) == ("apply", str(RESOURCE_CLAIMS)):
             taints = [t["key"] for s in rig.api.slices() for d in s["spec"]["devices"] for t in d.get("taints", [])]
             at_report.append((taints, dict(rig.host.made), driver.node.view.all()))
 
@@ -264,15 +262,15 @@ async def test_bytes_that_nobody_releases_are_waited_for_half_a_minute(rig):
 async def test_rule_16_a_claim_that_slipped_through_is_refused_without_a_taint(rig):
     driver = await rig.start()
     await rig.until(rig.api.slices)
-    body = rig.api.put("resourceclaims", (b := __import__("tests.unit.driver.conftest", fromlist=["x"]).claim_body()))
+    body = rig.api.put(RESOURCE_CLAIMS, claim_body())
     body["spec"]["devices"].pop("constraints")
-    rig.api.put("resourceclaims", body)
+    rig.api.put(RESOURCE_CLAIMS, body)
     await rig.until(lambda: rig.api.conditions().get("AttachFailed") == ("True", "InvalidClaim"))
     assert "taints" not in rig.api.slices()[0]["spec"]["devices"][0]
-    applies = len([c for c in rig.api.calls if c[0] == "apply" and c[1] == "resourceclaims"])
-    driver.node.queue.add(b["metadata"]["uid"])
+    applies = rig.api.reports()
+    driver.node.queue.add(body["metadata"]["uid"])
     await clock.sleep(200)
-    assert len([c for c in rig.api.calls if c[0] == "apply" and c[1] == "resourceclaims"]) == applies
+    assert rig.api.reports() == applies
 
 
 async def test_rule_11_prepare_waits_for_what_is_on_its_way(rig):
@@ -305,7 +303,7 @@ async def test_prepare_of_what_failed_says_why(rig):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda api: api.remove("resourceclaims", "far", "app"), "does not exist"),
+        (lambda api: api.delete_claim("far"), "does not exist"),
         (lambda api: api.deallocate(), "not allocated"),
         (lambda api: api.allocate(node="n2"), "not allocated to node n1"),
         (lambda api: api.reserve(), "reserved for 0 pods"),
@@ -322,10 +320,8 @@ async def test_R1_R2_R3_prepare_refuses_what_is_not_to_be_prepared(rig, change, 
 
 async def test_R4_a_claim_without_devices_of_ours_is_a_success_without_devices(rig):
     await rig.start()
-    body = rig.api.objects[("resourceclaims", "app", rig.add_claim(node="n2").name)]
+    body = rig.api.raw_claim(rig.add_claim(node="n2").name)
     for result in body["status"]["allocation"]["devices"]["results"]:
         result["driver"] = "other.example"
-    rig.api.put("resourceclaims", body)
-    from dynamic_memory.driver.prepare import ClaimRef
-
+    rig.api.put(RESOURCE_CLAIMS, body)
     assert await rig.prepare(ClaimRef("app", "far", body["metadata"]["uid"])) == []

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dynamic_memory.driver.prepare import ClaimRef
@@ -18,7 +20,7 @@ async def test_I4_unprepare_succeeds_only_after_the_bytes_are_back(rig):
     ref = await rig.attached()
     await rig.prepare(ref)
     rig.host.busy = "2 pages pinned"
-    with pytest.raises(StillHeld, match="MemoryBusy.*2 pages pinned"):
+    with pytest.raises(StillHeld, match=r"MemoryBusy.*2 pages pinned"):
         await rig.unprepare(ref, seconds=10)
     assert await rig.extents() == [rig.tag()]
     assert rig.api.conditions()["Attached"] == ("False", "MemoryBusy")
@@ -38,8 +40,6 @@ async def test_unprepare_waits_inside_the_call(rig):
     async def lift():
         await clock.sleep(12)
         rig.host.busy = ""
-
-    import asyncio
 
     task = asyncio.create_task(lift())
     await rig.unprepare(ref)
@@ -102,7 +102,7 @@ async def test_rule_12_a_claim_gone_without_unprepare_is_detached_at_once(rig, h
     ref = await rig.attached()
     await rig.prepare(ref)
     if how == "deleted":
-        rig.api.remove("resourceclaims", "far", "app")
+        rig.api.delete_claim("far")
     else:
         rig.api.deallocate()
     began = clock.monotonic()
@@ -202,14 +202,14 @@ async def test_I5_a_driver_killed_at_any_moment_of_attach_and_release_leaves_not
         ref = rig.add_claim(name="far")
         await rig.start()
         for _ in range(cut):
-            await __import__("asyncio").sleep(0)
+            await clock.sleep(0)
         await rig.stop()
         await rig.start()
         await rig.until(lambda: rig.api.conditions().get("Attached", ("",))[0] == "True")
         assert await rig.extents() == [rig.tag()]
         await rig.unprepare(ref)
         assert await rig.extents() == []
-        rig.api.remove("resourceclaims", "far", "app")
+        rig.api.delete_claim("far")
         await rig.until(lambda: rig.driver.node.records.all() == [])
         await rig.stop()
 

@@ -22,17 +22,16 @@ sys.stdin.read()
 async def test_rule_13_one_of_two_holds_the_lock_and_the_other_one_gets_it_afterwards(tmp_path):
     path = tmp_path / "state" / "node.lock"
     first, second = NodeLock(path, poll=0.01), NodeLock(path, poll=0.01)
-    waited = []
+    waited, asked = [], asyncio.Event()
     order = []
 
     async def other():
-        async with second.hold("second", lambda: waited.append(second.holder())):
+        async with second.hold("second", lambda: (waited.append(second.holder()), asked.set())):
             order.append("second")
 
     async with first.hold("first", lambda: waited.append("never")):
         task = asyncio.create_task(other())
-        while not waited:
-            await asyncio.sleep(0.01)
+        await asked.wait()
         assert not second.held
         order.append("first")
     await task
@@ -43,7 +42,9 @@ async def test_rule_13_one_of_two_holds_the_lock_and_the_other_one_gets_it_after
 
 async def test_rule_13_the_lock_of_a_killed_process_is_free(tmp_path):
     path = tmp_path / "node.lock"
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    process = subprocess.Popen(  # noqa: ASYNC220 - it answers at once
+        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
     try:
         assert process.stdout.readline() == b"held\n"
         lock = NodeLock(path, poll=0.01)

@@ -45,7 +45,7 @@ async def test_rule_13_the_second_driver_does_not_attach(rig):
     await rig.start(pod_uid="old")
     rig.host.arrival = 60
     ref = rig.add_claim()
-    await rig.until(lambda: rig.driver.node.records.all())
+    await rig.until(rig.driver.node.records.all)
     new = await rig.start(pod_uid="new")
     with pytest.raises(NotReady, match="another driver process attaches on this node"):
         await rig.prepare(ref, seconds=10)
@@ -63,13 +63,11 @@ async def test_rule_14_after_a_reboot_everything_is_attached_again_before_the_dr
     await rig.prepare(gone)
     await rig.stop()
     rig.host.reboot()
-    rig.api.remove("resourceclaims", "gone", "app")
+    rig.api.delete_claim("gone")
     rig.host.arrival = 5
     registered = rig.registered
     said = []
-    rig.api.before = lambda verb, plural, name: said.append(
-        (rig.api.conditions()["Attached"], rig.specs(), rig.registered - registered)
-    )
+    rig.api.before = lambda _: said.append((rig.api.conditions()["Attached"], rig.specs(), rig.registered - registered))
     await rig.start()
     await rig.until(lambda: rig.registered > registered)
     assert rig.api.conditions()["Attached"] == ("True", "ExtentOnline")

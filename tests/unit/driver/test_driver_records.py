@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -49,7 +50,7 @@ async def test_what_was_written_is_read_by_the_next_process(records, tmp_path):
 async def test_rule_8_a_record_is_on_the_disk_when_update_returns(records, tmp_path, monkeypatch):
     synced = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd)))
     await records.update("u1", lambda _: record())
     assert (tmp_path / "claims" / "u1.json").exists()
     assert str(tmp_path / "claims") in synced  # the rename

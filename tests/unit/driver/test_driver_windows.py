@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from dynamic_memory.api.kinds import RESOURCE_SLICES
 from dynamic_memory.fabric.backends.faults import Faults
 from dynamic_memory.process import clock
 
@@ -37,7 +38,7 @@ async def test_slices_that_the_kubelet_deletes_are_published_again(rig):
     await rig.start()
     await rig.until(rig.api.slices)
     for _ in range(2):
-        rig.api.remove("resourceslices", rig.api.slices()[0]["metadata"]["name"])
+        rig.api.remove(RESOURCE_SLICES, rig.api.slices()[0]["metadata"]["name"])
         assert rig.api.slices() == []
         await rig.until(rig.api.slices, seconds=3)
 
@@ -46,10 +47,10 @@ async def test_nothing_is_written_while_nothing_changes(rig):
     await rig.start()
     await rig.until(rig.api.slices)
     await clock.sleep(1)
-    writes = len([call for call in rig.api.calls if call[:2] == ("apply", "resourceslices")])
+    writes = rig.api.count("apply", RESOURCE_SLICES)
     await rig.attached()
     await clock.sleep(200)
-    assert len([call for call in rig.api.calls if call[:2] == ("apply", "resourceslices")]) == writes
+    assert rig.api.count("apply", RESOURCE_SLICES) == writes
 
 
 async def test_a_path_that_is_down_taints_the_window(rig):
