@@ -48,7 +48,7 @@ def claim(name, tag):
 class Kube:
     """Claims and nodes; `broken` makes every call fail."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.claims: dict[str, ClaimView] = {}
         self.nodes: dict[str, core.Node] = {"n1": core.Node(), "n2": core.Node()}
         self.broken = False
@@ -61,7 +61,7 @@ class Kube:
         self._check("list")
         return ObjectList(list(self.claims.values()), "1")
 
-    async def get(self, kind, name, namespace=None):
+    async def get(self, kind, name, *_):
         self._check(f"get {kind.plural}")
         if kind is CLAIMS and self.before_get is not None:
             self.before_get()
@@ -78,17 +78,17 @@ class Kube:
 
 
 class Recorder:
-    def __init__(self):
+    def __init__(self) -> None:
         self.events = []
 
-    async def event(self, regarding, *, type, reason, message, action=""):  # noqa: A002 - the recorder's argument
+    async def event(self, regarding, *, reason, message, **_):
         self.events.append((regarding.kind, reason, message))
 
 
 class Rig:
     """A collector with everything around it; `allocate` and `forget` are what the cluster does."""
 
-    def __init__(self, fabric: FakeRig):
+    def __init__(self, fabric: FakeRig) -> None:
         self.fabric = fabric
         self.kube = Kube()
         self.recorder = Recorder()
@@ -100,8 +100,8 @@ class Rig:
             refresh=30.0,
             changed=lambda: None,
             hosts_changed=lambda: None,
-            freed=lambda share: None,
-            connected=lambda ok, why: None,
+            freed=lambda _: None,
+            connected=lambda *_: None,
         )
         self.collector = Collector(
             kube=self.kube,

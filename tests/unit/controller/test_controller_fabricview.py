@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 from tests.support.fake_fabric import MIB, FakeRig
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
 class World:
     @classmethod
-    async def open(cls):
+    async def open(cls) -> Any:
         world = cls()
         world.rig = await FakeRig.open()
         world.books = Books("c1", grace=1.0)
@@ -29,7 +30,7 @@ class World:
             changed=world.on_change,
             hosts_changed=world.on_hosts,
             freed=lambda share: world.freed.append(share.tag),
-            connected=lambda ok, why: world.connected.append(ok),
+            connected=lambda *state: world.connected.append(state[0]),
         )
         world.tasks = [asyncio.create_task(world.view.watch()), asyncio.create_task(world.view.refresh())]
         await clock.sleep(0.1)

@@ -32,10 +32,10 @@ def capacity(**domains):
 
 
 class World:
-    def __init__(self, *nodes):
+    def __init__(self, *nodes) -> None:
         self.server = Server()
         for name in nodes:
-            self.server.put("nodes", {"metadata": {"name": name, "labels": {"other": "kept"}}})
+            self.server.have("nodes", {"metadata": {"name": name, "labels": {"other": "kept"}}})
         self.capacity = None
         self.labels = NodeLabels(self.server, nodes=self.nodes, capacity=lambda: self.capacity)
 
@@ -71,7 +71,7 @@ async def test_labels_that_are_right_are_not_written_again(world):
 async def test_a_host_without_a_node_is_no_reason_to_make_one(world):
     assert await world.label(n1="rack-a", n9="rack-a") == {"n1": "rack-a", "n2": None}
     # Also if the node goes away between the look and the write.
-    world.server.before = lambda verb, plural, name: world.server.remove("nodes", "n2") if verb == "apply" else None
+    world.server.before = lambda call: world.server.lose("nodes", "n2") if call.verb == "apply" else None
     assert await world.label(n1="rack-a", n2="rack-a") == {"n1": "rack-a"}
 
 

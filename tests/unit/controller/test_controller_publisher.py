@@ -46,7 +46,7 @@ def share(tag):
 class Writer:
     """What SlicePublisher does, without a server."""
 
-    def __init__(self, world, pool, where):
+    def __init__(self, world, pool, where) -> None:
         self.world, self.pool, self.where = world, pool, where
         self.busy = 0
 
@@ -79,7 +79,7 @@ class Result(msgspec.Struct):
 
 
 class World:
-    def __init__(self, *domains):
+    def __init__(self, *domains) -> None:
         self.capacity = capacity(*domains)
         self.books = Books("c1", grace=1.0)
         self.books.replace_shares([share("first")], clock.monotonic())

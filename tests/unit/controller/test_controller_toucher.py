@@ -34,7 +34,7 @@ def pod(node="", *, uid="p"):
 
 
 class World:
-    def __init__(self):
+    def __init__(self) -> None:
         self.claims = {("far", "app"): claim("fabric/a")}
         self.touches = []
         self.failures = []

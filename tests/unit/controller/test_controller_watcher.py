@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,7 +41,7 @@ def claim(node="n1", attached="False"):
 
 class World:
     @classmethod
-    async def open(cls):
+    async def open(cls) -> Any:
         world = cls()
         world.rig = await FakeRig.open()
         world.events = []
@@ -49,8 +50,8 @@ class World:
             world.rig.as_controller(),
             Books("c1", grace=1.0),
             refresh=30.0,
-            freed=lambda share: None,
-            connected=lambda ok, why: None,
+            freed=lambda _: None,
+            connected=lambda *_: None,
             **nothing,
         )
         world.watcher = WaitWatcher(Waits(30.0), view, world, binding_timeout=600.0)
@@ -58,7 +59,7 @@ class World:
         await clock.sleep(0)
         return world
 
-    async def event(self, regarding, *, type, reason, message, action=""):  # noqa: A002 - the recorder's argument
+    async def event(self, regarding, *, reason, message, **_):
         self.events.append((round(clock.monotonic()), regarding.kind, regarding.name, reason, message))
 
     async def close(self):

@@ -17,13 +17,13 @@ DAY = 24 * 3600.0
 class Authority:
     """Stands for `obtain`: certificates of a day; the next answers can be failures."""
 
-    def __init__(self, monkeypatch, path):
+    def __init__(self, monkeypatch, path) -> None:
         self.path = path
         self.failures: list[Exception] = []
         self.asked: list[tuple[float, bool]] = []
         monkeypatch.setattr(certificates, "obtain", self.obtain)
 
-    async def obtain(self, kube, identity, *, directory, namespace, dns, usages, renew):
+    async def obtain(self, *_, renew, **__):
         self.asked.append((clock.monotonic(), renew))
         if self.failures:
             raise self.failures.pop(0)
