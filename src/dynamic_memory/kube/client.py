@@ -8,6 +8,7 @@ its HTTP client: one GET, POST, PATCH, PUT or DELETE each, no state. This is the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from dynamic_memory.kube.errors import (
     Unauthorized,
     Unavailable,
     from_status,
+    undecodable,
 )
 from dynamic_memory.kube.interface import Body, Kube, ObjectList, PatchStyle, WatchEvent
 
@@ -55,10 +57,15 @@ T = TypeVar("T")
 
 PAGE = 500
 TIMEOUT = 10.0
+"""Seconds for each step of a request: connecting, sending, waiting for the next bytes."""
+DEADLINE = 60.0
+"""Seconds for a whole request, so that a server that drips cannot hold a caller."""
 # a watch is silent between events; bookmarks come about once a minute
 WATCH_SLACK = 30.0
 MAX_EVENT = 16 << 20
 _ERRORS_FROM = 400
+_EXEC_VERSIONS = tuple(f"client.authentication.k8s.io/{version}" for version in ("v1beta1", "v1alpha1"))
+_FAILURES = (httpx2.HTTPError, LightkubeConfigError, OSError)  # TimeoutError is an OSError
 _STYLES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
@@ -97,7 +104,8 @@ class Client:
         """Connect by the named kubeconfig, else as a pod, else by $KUBECONFIG or ~/.kube/config.
 
         Raises:
-            InvalidInput: there is no such file or context, or no cluster to be found.
+            InvalidInput: there is no such file or context, no cluster to be found, or credentials that are not
+                supported.
 
         """
         try:
@@ -105,6 +113,8 @@ class Client:
             single = config.get(context)
             if single is None:
                 raise InvalidInput("kubeconfig", f"a context named {context}", kubeconfig)
+            if single.user is not None and single.user.exec is not None:
+                _check_exec(single.user.exec.apiVersion)
             parameters = ConnectionParams(timeout=httpx2.Timeout(TIMEOUT, pool=None), trust_env=False)
             return cls(AsyncClient(single, parameters))
         except (LightkubeConfigError, OSError, KeyError, ValueError) as error:
@@ -135,8 +145,11 @@ class Client:
         decoder = self._decoder(kind)
         while True:
             answer = await self._send("GET", _path(kind, namespace), parameters)
-            page = msgspec.json.decode(answer, type=_List)
-            items.extend(decoder.decode(item) for item in page.items or ())
+            try:
+                page = msgspec.json.decode(answer, type=_List)
+                items.extend(decoder.decode(item) for item in page.items or ())
+            except msgspec.DecodeError as error:
+                raise undecodable(200, error) from error
             if not page.metadata.continue_:
                 return ObjectList(items, page.metadata.resource_version)
             parameters["continue"] = page.metadata.continue_
@@ -167,13 +180,7 @@ class Client:
         decoder = self._decoder(kind)
         async with contextlib.aclosing(self._lines(request)) as lines:
             async for line in lines:
-                event = msgspec.json.decode(line, type=_Event)
-                if event.type == "ERROR":
-                    raise from_status(0, bytes(event.object))
-                version = msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
-                # a bookmark's object is an empty one of the kind, which need not be valid
-                decoded = None if event.type == "BOOKMARK" else decoder.decode(event.object)
-                yield WatchEvent(event.type, decoded, version)
+                yield _event(line, decoder)
 
     async def _lines(self, request: httpx2.Request) -> AsyncGenerator[bytes, None]:
         try:
@@ -191,7 +198,7 @@ class Client:
                             yield line
             finally:
                 await response.aclose()
-        except httpx2.HTTPError as error:
+        except _FAILURES as error:
             raise _unreachable(error) from error
 
     async def create(self, kind: Kind[T], body: Body, *, namespace: str | None = None, dry_run: bool = False) -> T:
@@ -287,8 +294,9 @@ class Client:
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": content_type} if content is not None else None
         try:
-            response = await self._http.request(method, path, params=parameters, content=content, headers=headers)
-        except httpx2.HTTPError as error:
+            async with asyncio.timeout(DEADLINE):
+                response = await self._http.request(method, path, params=parameters, content=content, headers=headers)
+        except _FAILURES as error:
             raise _unreachable(error) from error
         if response.status_code >= _ERRORS_FROM:
             failure = from_status(response.status_code, response.content)
@@ -305,7 +313,10 @@ class Client:
         return decoder
 
     def _decode(self, kind: Kind[T], answer: bytes) -> T:
-        return self._decoder(kind).decode(answer)
+        try:
+            return self._decoder(kind).decode(answer)
+        except msgspec.DecodeError as error:
+            raise undecodable(200, error) from error
 
 
 def _path(kind: Kind[Any], namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
@@ -329,5 +340,28 @@ def _dry(dry_run: bool) -> dict[str, str]:
     return {"dryRun": "All"} if dry_run else {}
 
 
-def _unreachable(error: httpx2.HTTPError) -> Unavailable:
-    return Unavailable(0, "Unreachable", f"the API server does not answer: {str(error) or type(error).__name__}")
+def _event(line: bytes, decoder: msgspec.json.Decoder[T]) -> WatchEvent[T]:
+    try:
+        event = msgspec.json.decode(line, type=_Event)
+        if event.type == "ERROR":
+            raise from_status(0, bytes(event.object))
+        version = msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
+        # a bookmark's object is an empty one of the kind, which need not be valid
+        decoded = None if event.type == "BOOKMARK" else decoder.decode(event.object)
+    except msgspec.DecodeError as error:
+        raise undecodable(200, error) from error
+    return WatchEvent(event.type, decoded, version)
+
+
+def _check_exec(version: str) -> None:
+    """Refuse at start what lightkube would refuse at the first request."""
+    if version not in _EXEC_VERSIONS:
+        raise InvalidInput("kubeconfig: users[].user.exec.apiVersion", " or ".join(_EXEC_VERSIONS), version)
+
+
+def _unreachable(error: Exception) -> ApiError:
+    text = str(error) or type(error).__name__
+    if isinstance(error, LightkubeConfigError):
+        # the token's file is gone, or the program that makes tokens failed
+        return Unauthorized(0, "NoCredentials", f"there are no credentials for the API server: {text}")
+    return Unavailable(0, "Unreachable", f"the API server does not answer: {text}")

@@ -24,6 +24,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "from_status",
+    "undecodable",
 ]
 
 
@@ -112,6 +113,7 @@ _BY_CODE: dict[int, type[ApiError]] = {
     429: Unavailable,
 }
 _SERVER_ERROR = 500
+_TOO_LARGE = "ResourceVersionTooLarge"
 
 
 def from_status(code: int, body: bytes) -> ApiError:
@@ -124,4 +126,13 @@ def from_status(code: int, body: bytes) -> ApiError:
     type_: type[ApiError] = Unavailable if code >= _SERVER_ERROR else _BY_CODE.get(code, ApiError)
     if status.reason == "AlreadyExists":
         type_ = AlreadyExists
+    causes = (status.details or {}).get("causes") or ()
+    if any(isinstance(cause, Mapping) and cause.get("reason") == _TOO_LARGE for cause in causes):
+        # the server was restored from an older state: what we know of is no version of its history
+        type_ = Gone
     return type_(code, status.reason, status.message, status.details)
+
+
+def undecodable(code: int, error: Exception) -> Unavailable:
+    """Return the exception for an answer that is not what the API promises: a proxy's page, or a cut one."""
+    return Unavailable(code, "Undecodable", f"the API server's answer cannot be read: {error}")

@@ -102,7 +102,7 @@ class EventRecorder:
         now = clock.rfc3339(clock.now())
         # events of cluster-scoped objects live in the namespace default
         namespace = regarding.namespace or "default"
-        name = f"{regarding.name[:200]}.{secrets.token_hex(8)}"
+        name = f"{regarding.name[:200].rstrip('-.')}.{secrets.token_hex(8)}"
         body = {
             "metadata": {"name": name, "namespace": namespace},
             "involvedObject": msgspec.to_builtins(regarding),

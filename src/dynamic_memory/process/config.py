@@ -85,6 +85,7 @@ def loads(data: bytes, type_: type[T], *, name: str = "configuration") -> T:
     loader = yaml.SafeLoader(data)
     try:
         node = loader.get_single_node()
+        _refuse_repeated_keys(name, node)
         plain: Any = loader.construct_document(node) if node is not None else {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -96,6 +97,26 @@ def loads(data: bytes, type_: type[T], *, name: str = "configuration") -> T:
         return msgspec.convert(plain, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise _located(name, node, str(error)) from error
+
+
+def _refuse_repeated_keys(name: str, node: yaml.Node | None) -> None:
+    """YAML says that keys are unique; the loader would silently take the last one."""
+    pending, seen = [node], set()
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue  # an alias
+        seen.add(id(each))
+        if isinstance(each, yaml.SequenceNode):
+            pending += each.value
+        elif isinstance(each, yaml.MappingNode):
+            keys = set()
+            for key, value in each.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys:
+                        raise ConfigError(name, key.start_mark.line + 1, key.value, "expected each key once")
+                    keys.add(key.value)
+                pending.append(value)
 
 
 def _decode(type_: type, value: Any) -> Any:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frame of every role: one event loop, signals, readiness, and the endpoints that Kubernetes asks.
 
-A role is a coroutine. SIGTERM or SIGINT cancels it; it then finishes or undoes the step in hand, within ten seconds,
-and the process exits with 0. If the coroutine fails, the error is logged and the process exits with 1 (2 if the
-configuration was at fault), so that it is started anew with nothing left over.
+A role is a coroutine. SIGTERM or SIGINT cancels it; it then finishes or undoes the step in hand, and the process exits
+with 0, within ten seconds. A role that does not end by then is ended, with 1: everything that it does has to survive
+that anyhow. If the coroutine fails, the error is logged and the process exits with 1 (2 if the configuration was at
+fault), so that it is started anew with nothing left over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -26,7 +28,8 @@ __all__ = ["EXIT_BAD_CONFIGURATION", "EXIT_FAILED", "EXIT_OK", "Process", "run"]
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_CONFIGURATION = 2
-STOP_SECONDS = 10.0
+STOP_SECONDS = 9.0
+"""What a role has for stopping; the rest of the ten seconds is for closing the endpoints and the interpreter."""
 
 log = logging.getLogger(__name__)
 
@@ -68,33 +71,33 @@ async def _supervise(main: Callable[[Process], Awaitable[None]], role: str, heal
     loop = asyncio.get_running_loop()
 
     async def body() -> None:
-        await main(process)
+        async with _endpoints(process, health_address):
+            await main(process)
 
-    async with _endpoints(process, health_address):
-        task = asyncio.create_task(body(), name=role)
+    task = asyncio.create_task(body(), name=role)
 
-        def stop() -> None:
+    def stop() -> None:
+        if not process.stopping.is_set():  # a second signal must not interrupt the undoing of a step
             process.stopping.set()
             task.cancel()
+            loop.call_later(STOP_SECONDS, _end_now, role)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        stopping = asyncio.create_task(process.stopping.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                await asyncio.wait({task}, timeout=STOP_SECONDS)
-                if not task.done():
-                    log.error("%s did not stop within %s s", role, STOP_SECONDS)
-                    return EXIT_FAILED
-        finally:
-            stopping.cancel()
-        return _result(task, process)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await asyncio.wait({task})
+    return _result(task, process)
+
+
+def _end_now(role: str) -> None:
+    """End a process whose role, or a thread of it, hangs; nothing that waits for it may run any more."""
+    log.error("%s did not stop within %s s", role, STOP_SECONDS)
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
 
 
 def _result(task: asyncio.Task[None], process: Process) -> int:
     if task.cancelled():
-        return EXIT_OK
+        return EXIT_OK if process.stopping.is_set() else EXIT_FAILED
     error = task.exception()
     if error is None:
         return EXIT_OK

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit codes, signals and endpoints of a role, as real processes."""
+
+from __future__ import annotations
+
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+PREFIX = """
+import asyncio, sys
+from dynamic_memory.errors import InvalidInput, RetryError
+from dynamic_memory.process import run as runner
+from dynamic_memory.process.clock import sleep
+from dynamic_memory.process.config import ConfigError
+def say(*words): print(*words, flush=True)
+"""
+SUFFIX = "\nsys.exit(runner.run(main, role='test', health_address={health!r}))\n"
+
+
+class Role:
+    def __init__(self, source: str, health: str | None = None) -> None:
+        program = PREFIX + source + SUFFIX.format(health=health)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def line(self) -> str:
+        readable, _, _ = select.select([self.process.stdout], [], [], 20)
+        assert readable, "the role said nothing"
+        return self.process.stdout.readline().strip()
+
+    def end(self, *signals: int) -> tuple[int, str, str]:
+        for number in signals:
+            self.process.send_signal(number)
+            time.sleep(0.05)  # two signals sent at once are one
+        out, error = self.process.communicate(timeout=20)
+        return self.process.returncode, out, error
+
+
+@pytest.fixture
+def start():
+    roles = []
+
+    def make(source: str, health: str | None = None) -> Role:
+        roles.append(Role(source, health))
+        return roles[-1]
+
+    yield make
+    for role in roles:
+        role.process.kill()
+        role.process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "text"),
+    [
+        ("pass", 0, ""),
+        ("raise RuntimeError('broken')", 1, "Traceback"),
+        ("raise RetryError('no answer')", 1, "no answer"),
+        (
+            "raise ConfigError('driver.yaml', 7, 'fabric.address', 'expected a host and port')",
+            2,
+            "driver.yaml:7: fabric",
+        ),
+        ("raise InvalidInput('x', 'y')", 2, "x: expected y"),
+        ("raise ExceptionGroup('g', [ExceptionGroup('h', [ConfigError('f', 1, 'a', 'b')])])", 2, "f:1: a: b"),
+        ("raise asyncio.CancelledError", 1, ""),
+    ],
+)
+def test_exit_codes(start, body, code, text):
+    returned, _, error = start(f"async def main(p):\n    {body}").end()
+    assert returned == code, error
+    assert text in error
+
+
+STEP = """
+async def main(p):
+    say("up")
+    try:
+        await sleep(60)
+    finally:
+        await sleep(0.3)
+        say("undone", p.stopping.is_set())
+"""
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)])
+def test_a_signal_lets_the_step_in_hand_finish_and_exits_with_0(start, signals):
+    role = start(STEP)
+    assert role.line() == "up"
+    code, out, error = role.end(*signals)
+    assert (code, out) == (0, "undone True\n"), error
+
+
+def test_a_failure_while_stopping_is_told_and_not_a_failure_of_the_role(start):
+    role = start("async def main(p):\n  say('up')\n  try: await sleep(60)\n  finally: raise RetryError('lost')")
+    role.line()
+    code, _, error = role.end(signal.SIGTERM)
+    assert code == 0
+    assert "lost" in error
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "while True:\n      try: await sleep(60)\n      except asyncio.CancelledError: pass",
+        "import time\n    await asyncio.to_thread(time.sleep, 60)",
+    ],
+)
+def test_a_role_that_hangs_is_ended(start, hang):
+    role = start(f"runner.STOP_SECONDS = 0.5\nasync def main(p):\n    say('up')\n    {hang}")
+    role.line()
+    began = time.monotonic()
+    code, _, error = role.end(signal.SIGTERM)
+    assert code == 1
+    assert "did not stop" in error
+    assert time.monotonic() - began < 5
+
+
+ENDPOINTS = """
+async def main(p):
+    p.ready.set("api", False, "not yet")
+    say(p.health_port)
+    await sleep(0.7)
+    p.ready.set("api", True)
+    say("ready")
+    await sleep(60)
+"""
+
+
+def get(port: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_health_readiness_and_metrics(start):
+    role = start(ENDPOINTS, health="127.0.0.1:0")
+    port = role.line()
+    assert get(port, "/healthz") == (200, "ok\n")
+    assert get(port, "/readyz") == (503, "[-]api: not yet\n")
+    assert role.line() == "ready"
+    assert get(port, "/readyz") == (200, "[+]api\n")
+    assert "python_info" in get(port, "/metrics")[1]
+    assert get(port, "/other")[0] == 404
+    assert role.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_bad_health_address_is_bad_configuration(start):
+    code, _, error = start("async def main(p): pass", health="localhost").end()
+    assert (code, "expected an address such as" in error) == (2, True)
