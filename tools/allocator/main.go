@@ -80,15 +80,19 @@ func parseFeatures(raw json.RawMessage) (structured.Features, error) {
 			case "none":
 				names = nil
 			case "all":
-				names = names[:0:0]
+				names = nil
 				for name := range switches {
 					names = append(names, name)
 				}
 			default:
 				return features, fmt.Errorf("unknown features %q", word)
 			}
-		} else if err := json.Unmarshal(raw, &names); err != nil {
-			return features, err
+		} else {
+			var listed []string
+			if err := json.Unmarshal(raw, &listed); err != nil {
+				return features, err
+			}
+			names = listed
 		}
 	}
 	for _, name := range names {

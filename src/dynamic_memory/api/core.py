@@ -200,6 +200,7 @@ class NodeStatus(Wire, frozen=True, kw_only=True):
     allocatable: dict[str, QuantityText] = {}
     conditions: list[Condition] = []
     node_info: NodeSystemInfo = field(default_factory=NodeSystemInfo)
+    declared_features: list[str] = []
 
 
 class Node(Wire, frozen=True, kw_only=True):
