@@ -15,7 +15,7 @@ from dynamic_memory.driver.reports import Reporter
 from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
-from dynamic_memory.host.interface import Host, Region
+from dynamic_memory.host.interface import Host
 from dynamic_memory.kube.queue import WorkQueue
 
 __all__ = ["Node"]
@@ -57,15 +57,6 @@ class Node:
     def simulated(self) -> bool:
         """Whether host or fabric is simulated: everything that people read says so."""
         return self.host.simulated or bool(self.view.capacity and self.view.capacity.simulated)
-
-    async def region(self, tag: str) -> Region | None:
-        """Return what this host has of one tag.
-
-        Raises:
-            HostError: the kernel does not tell.
-
-        """
-        return (await self.host.regions()).get(tag)
 
     def told(self, message: str) -> str:
         """Return a sentence for people, marked if no hardware is behind it."""

@@ -176,7 +176,7 @@ class Preparer:
             return None
         if self._node.view.synced and self._node.view.get(share.tag) is None:
             return None
-        region = await self._node.region(share.tag)
+        region = await self._node.host.region(share.tag)
         return region if region is not None and region.complete and region.size >= share.size else None
 
     async def _wait(self, ref: ClaimRef, share: ClaimShare, until: float) -> Region:

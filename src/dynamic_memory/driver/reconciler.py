@@ -147,7 +147,7 @@ class Reconciler:
         work.truth_published = work.tag in self._published
         step: Step | None = None
         try:
-            work.region = await self._node.region(work.tag)
+            work.region = await self._node.host.region(work.tag)
         except DynamicMemoryError as error:
             outcome = await self._react(work, self._actions.facts(work), Step.ONLINE, error)
             return outcome or Outcome(verdict=Verdict.WAITING, message=str(error), delay=SOON)
@@ -159,7 +159,7 @@ class Reconciler:
             try:
                 await self._actions.carry_out(step, work)
             except NoRegion:
-                work.region = await self._node.region(work.tag)
+                work.region = await self._node.host.region(work.tag)
                 continue
             except DynamicMemoryError as error:
                 outcome = await self._react(work, facts, step, error)

@@ -156,6 +156,15 @@ class Host(Protocol):
         """
         ...
 
+    async def region(self, tag: str) -> Region | None:
+        """What is present of one tag; as quick with many regions as with one.
+
+        Raises:
+            Unreadable: the kernel does not tell.
+
+        """
+        ...
+
     async def create_region(self, tag: str, size: int, ranges: Sequence[tuple[int, int]]) -> Region:
         """Make the region of extents that have arrived; its blocks are offline then.
 

@@ -95,6 +95,7 @@ class Sysfs:
         self.memory_dir = root / "sys/devices/system/memory"
         self.nodes_dir = root / "sys/devices/system/node"
         self.dax_dir = root / "sys/bus/dax/devices"
+        self._dax_names: dict[str, str] = {}
 
     # --- the host as a whole
 
@@ -217,23 +218,36 @@ class Sysfs:
 
     def dax_devices(self) -> list[DaxDevice]:
         """Return every dax device, by name; one that is being made or taken away is left out."""
-        found = []
-        for folder in _folders(self.dax_dir, "dax"):
-            values = {name: _integer(_read(folder / name)) for name in ("size", "target_node")}
-            mappings = sorted(_mappings(folder), key=lambda mapping: mapping.start)
-            tag = _read(folder / "uuid") or ""
-            if values["size"] is None or values["target_node"] is None:
-                continue
-            found.append(
-                DaxDevice(
-                    folder.name,
-                    "" if tag in _NO_TAGS else tag,
-                    values["size"],
-                    values["target_node"],
-                    tuple(mappings),
-                )
-            )
-        return sorted(found, key=lambda device: device.name)
+        found = [self._dax_device(folder) for folder in _folders(self.dax_dir, "dax")]
+        return sorted((device for device in found if device is not None), key=lambda device: device.name)
+
+    def dax_device_of(self, tag: str) -> DaxDevice | None:
+        """Return the dax device of a tag; where it was last time is looked at first, so that many do not matter."""
+        name = self._dax_names.get(tag)
+        device = self._dax_device(self.dax_dir / name) if name else None
+        if device is None or device.tag != tag:
+            self._dax_names = {device.tag: device.name for device in self.dax_devices() if device.tag}
+            name = self._dax_names.get(tag)
+            device = self._dax_device(self.dax_dir / name) if name else None
+        return device
+
+    def _dax_device(self, folder: Path) -> DaxDevice | None:
+        size, node = (_integer(_read(folder / name)) for name in ("size", "target_node"))
+        mappings = sorted(_mappings(folder), key=lambda mapping: mapping.start)
+        tag = _read(folder / "uuid") or ""
+        if size is None or node is None:
+            return None
+        return DaxDevice(folder.name, "" if tag in _NO_TAGS else tag, size, node, tuple(mappings))
+
+    def region(self, tag: str) -> Region | None:
+        """Return the region of one tag.
+
+        Raises:
+            Unreadable: a file that always exists is missing.
+
+        """
+        device = self.dax_device_of(tag)
+        return None if device is None else self.region_of(device, self.block_size())
 
     def regions(self) -> dict[str, Region]:
         """Return the tagged dax devices with their memory blocks.

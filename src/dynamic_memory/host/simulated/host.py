@@ -68,6 +68,10 @@ class SimulatedHost:
         """See `Host`."""
         return await asyncio.to_thread(self._kernel.sysfs.regions)
 
+    async def region(self, tag: str) -> Region | None:
+        """See `Host`."""
+        return await asyncio.to_thread(self._kernel.region, tag)
+
     # --- changing
 
     async def create_region(self, tag: str, size: int, ranges: Sequence[tuple[int, int]]) -> Region:

@@ -51,12 +51,11 @@ class Kernel:
 
     def device(self, tag: str) -> DaxDevice | None:
         """Return the dax device of a tag."""
-        return next((device for device in self.sysfs.dax_devices() if device.tag == tag), None)
+        return self.sysfs.dax_device_of(tag)
 
     def region(self, tag: str) -> Region | None:
         """Return the region of a tag."""
-        device = self.device(tag)
-        return None if device is None else self.sysfs.region_of(device, self.sysfs.block_size())
+        return self.sysfs.region(tag)
 
     def plug(self, tag: str, size: int, ranges: Sequence[tuple[int, int]]) -> None:
         """Make the dax device of a tag, and all its memory blocks; a half-made one is completed.
