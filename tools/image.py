@@ -200,7 +200,10 @@ def make_image(output: Path, cache: Path) -> None:
         ],
         "Entrypoint": ["/usr/local/bin/dynamic-memory"],
         "WorkingDir": "/",
-        "Labels": {"org.opencontainers.image.licenses": "Apache-2.0", "org.opencontainers.image.title": "dynamic-memory"},
+        "Labels": {
+            "org.opencontainers.image.licenses": "Apache-2.0",
+            "org.opencontainers.image.title": "dynamic-memory",
+        },
     }
     write_archive(output, image_name(), layers, config)
 

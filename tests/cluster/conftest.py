@@ -21,8 +21,12 @@ import pytest
 
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.control_plane import VERSIONS
+from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.node import RealNode
 from tests.cluster.support.processes import eventually, tail
+from tests.cluster.support.worlds import fake_nodes, rights, world
+
+__all__ = ["fake_nodes", "rights", "world"]
 
 TIMEOUT = 180
 LOG_CHARACTERS = 4000
@@ -87,12 +91,23 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{next(_numbers)}"
     cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     eventually(
-        lambda: cluster.api.find("ServiceAccount", "default", name) and cluster.api.find("ConfigMap", "kube-root-ca.crt", name),
+        lambda: (
+            cluster.api.find("ServiceAccount", "default", name)
+            and cluster.api.find("ConfigMap", "kube-root-ca.crt", name)
+        ),
         20,
         f"service account and authority of {name}",
     )
     yield name
     cluster.api.delete("Namespace", name)
+
+
+@pytest.fixture
+def fake_node(cluster: Cluster) -> Iterator[FakeNode]:
+    """A node without containers, Ready; it goes after the test."""
+    node = cluster.add_fake_node(f"fake-{next(_numbers)}")
+    yield node
+    node.remove(cluster.plane)
 
 
 @pytest.fixture(scope="session")
@@ -123,4 +138,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _logs(config: pytest.Config) -> list[Path]:
-    return [path for cluster in config.stash[_clusters] if cluster.logs.exists() for path in sorted(cluster.logs.glob("*.log"))]
+    return [
+        path
+        for cluster in config.stash[_clusters]
+        if cluster.logs.exists()
+        for path in sorted(cluster.logs.glob("*.log"))
+    ]

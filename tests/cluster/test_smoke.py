@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import BUSYBOX
 from tests.cluster.support.node import RealNode, is_ready
 from tests.cluster.support.processes import eventually
+from tests.cluster.support.roles import NAMESPACE, Role
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
 def _pod(name: str, image: str, **spec):
@@ -95,3 +102,27 @@ def test_our_image_runs(cluster: Cluster, real_node: RealNode, namespace: str, o
     log = cluster.api.call("GET", f"/api/v1/namespaces/{namespace}/pods/ours/log")
     assert cluster.api.get("Pod", "ours", namespace)["status"]["phase"] == "Succeeded", log
     assert log.strip().endswith(our_image.rpartition(":")[2])
+
+
+def test_a_pod_runs_on_a_fake_node(cluster: Cluster, fake_node: FakeNode, namespace: str):
+    pod = _pod("hello", BUSYBOX, nodeSelector={"kubernetes.io/hostname": fake_node.name})
+    cluster.api.create(pod, namespace)
+    eventually(lambda: cluster.api.get("Pod", "hello", namespace)["status"]["phase"] == "Running", 10, "the pod runs")
+    cluster.api.delete("Pod", "hello", namespace)
+    eventually(lambda: cluster.api.find("Pod", "hello", namespace) is None, 10, "the pod is gone")
+
+
+def test_a_role_process_has_the_token_of_its_node(cluster: Cluster, fake_node: FakeNode):
+    """Not a role yet, but the same process as one: it asks the API server who it is, by name of its Service."""
+    cluster.kubectl("apply", "-f", DEPLOY / "00-namespace.yaml")
+    eventually(lambda: cluster.api.find("ServiceAccount", "driver", NAMESPACE), 10, "the service account")
+    role = Role("driver", cluster.plane, None, node=fake_node, arguments=["--help"])
+    role.start()
+    role.wait_for_exit(0, 20)
+    assert "Usage:" in role.log()
+    kubeconfig = role.folder / "kubeconfig"
+    whoami = json.loads(cluster.kubectl("--kubeconfig", kubeconfig, "auth", "whoami", "-o", "json"))
+    user = whoami["status"]["userInfo"]
+    assert user["username"] == "system:serviceaccount:dynamic-memory:driver"
+    assert user["extra"]["authentication.kubernetes.io/node-name"] == [fake_node.name]
+    role.remove()

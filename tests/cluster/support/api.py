@@ -83,6 +83,7 @@ class Api:
         self._context = context
         self._token = token
         self._local = threading.local()
+        self._connections: list[http.client.HTTPSConnection] = []
 
     def call(self, method: str, path: str, body: Any = None, content: str = "application/json", **query: str) -> Any:
         """Send one request and return the decoded answer; text that is not JSON is returned as it is.
@@ -119,12 +120,14 @@ class Api:
             if connection is None:
                 connection = http.client.HTTPSConnection(self._address, context=self._context, timeout=30)
                 self._local.connection = connection
+                self._connections.append(connection)
             try:
                 connection.request(method, target, data, headers)
                 answer = connection.getresponse()
                 return answer.status, answer.read()
             except (http.client.HTTPException, OSError) as error:
                 connection.close()
+                self._connections.remove(connection)
                 self._local.connection = None
                 if not kept:
                     if isinstance(error, OSError):
@@ -133,11 +136,10 @@ class Api:
         raise AssertionError
 
     def close(self) -> None:
-        """Close the connection of this thread."""
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._local.connection = None
+        """Close the connections of all threads; none of them may be in a call."""
+        while self._connections:
+            self._connections.pop().close()
+        self._local = threading.local()
 
     def get(self, kind: str, name: str, namespace: str = "", subresource: str = "") -> Object:
         return self.call("GET", _path(kind, namespace, name, subresource))
@@ -175,7 +177,9 @@ class Api:
     ) -> Object:
         return self.call("PATCH", _path(kind, namespace, name, subresource), body, STYLES[style], **query)
 
-    def apply(self, body: Mapping[str, Any], namespace: str = "", *, manager: str = "test", subresource: str = "") -> Object:
+    def apply(
+        self, body: Mapping[str, Any], namespace: str = "", *, manager: str = "test", subresource: str = ""
+    ) -> Object:
         """Apply an object on the server's side."""
         meta = body["metadata"]
         return self.patch(
@@ -189,7 +193,9 @@ class Api:
             force="true",
         )
 
-    def delete(self, kind: str, name: str, namespace: str = "", *, grace: int | None = None, missing_ok: bool = False) -> None:
+    def delete(
+        self, kind: str, name: str, namespace: str = "", *, grace: int | None = None, missing_ok: bool = False
+    ) -> None:
         body = None if grace is None else {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": grace}
         try:
             self.call("DELETE", _path(kind, namespace, name), body)

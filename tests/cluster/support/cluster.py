@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.support.api import Api
 from tests.cluster.support.control_plane import ControlPlane
+from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import our_image
 from tests.cluster.support.node import RealNode
 
@@ -57,6 +61,33 @@ class Cluster:
         self.seconds["image made"] = time.monotonic() - start
         self.seconds["image imported"] = self.node.import_image(archive)
         return name
+
+    def add_fake_node(self, name: str, **options: Any) -> FakeNode:
+        """Return a new node without containers, ready for pods."""
+        node = FakeNode(name, self.plane, **options)
+        node.start()
+        node.wait()
+        return node
+
+    def kubectl(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
+        """Run the kubectl of this version as administrator and return what it printed.
+
+        Raises:
+            AssertionError: it failed, and `check` is true; the text has its errors.
+
+        """
+        result = subprocess.run(
+            [self.plane.bin / "kubectl", *map(str, arguments)],
+            input=stdin,
+            env={**os.environ, "KUBECONFIG": str(self.plane.kubeconfig), "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        text = " ".join(map(str, arguments))
+        assert not check or result.returncode == 0, f"kubectl {text}: {result.stdout}{result.stderr}"
+        return result.stdout if check else result.stdout + result.stderr
 
     def stop(self, *, keep: bool) -> None:
         """End everything; the folder stays if `keep`."""

@@ -108,6 +108,11 @@ class ControlPlane:
         """Kubeconfig of the administrator."""
         return self.folder / "admin.kubeconfig"
 
+    def resolver(self, namespace: str) -> str:
+        """Return the resolv.conf of a pod of this cluster."""
+        search = f"{namespace}.svc.cluster.local svc.cluster.local cluster.local"
+        return f"nameserver {self.slot.dns_address}\nsearch {search}\noptions ndots:5\n"
+
     def _write_files(self) -> None:
         lines = [f'{token},{user},{user},"{group}"' for token, (user, group) in TOKENS.items()]
         (self.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
@@ -155,8 +160,10 @@ class ControlPlane:
     def wait_for_pods(self, timeout: float = 60) -> None:
         """Wait until the controllers have made what a pod needs."""
         eventually(
-            lambda: self.api.find("ServiceAccount", "default", "default")
-            and self.api.find("ConfigMap", "kube-root-ca.crt", "default"),
+            lambda: (
+                self.api.find("ServiceAccount", "default", "default")
+                and self.api.find("ConfigMap", "kube-root-ca.crt", "default")
+            ),
             timeout,
             "the default service account",
         )

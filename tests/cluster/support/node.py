@@ -25,20 +25,12 @@ import yaml
 from tests.cluster.support import node_init
 from tests.cluster.support.api import Object
 from tests.cluster.support.control_plane import ControlPlane
+from tests.cluster.support.files import node_folders
 from tests.cluster.support.images import PAUSE, base_images
 from tests.cluster.support.processes import Child, eventually, free_ports
 from tools.cluster.build import find
 
-__all__ = ["RealNode", "is_ready", "node_folders"]
-
-
-def node_folders(folder: Path) -> dict[str, Path]:
-    """Return what a node's folders are on the machine: path on the node -> path here."""
-    return {
-        "/var/lib/kubelet": folder / "kubelet",
-        "/var/run/cdi": folder / "cdi",
-        "/var/lib/dynamic-memory": folder / "dynamic-memory",
-    }
+__all__ = ["RealNode", "is_ready"]
 
 
 def is_ready(node: Object) -> bool:
@@ -151,7 +143,10 @@ state = "/run/containerd/state"
             "address": plane.slot.node_address,
             "port": self._port,
             "healthzPort": 0,
-            "authentication": {"anonymous": {"enabled": False}, "x509": {"clientCAFile": str(plane.authority.certificate)}},
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "x509": {"clientCAFile": str(plane.authority.certificate)},
+            },
             "authorization": {"mode": "Webhook"},
             "cgroupDriver": "cgroupfs",
             "failCgroupV1": False,
@@ -195,9 +190,7 @@ state = "/run/containerd/state"
 
     def _containerd_answers(self) -> bool:
         self.children["containerd"].check()
-        return (self.folder / "run" / "containerd.sock").exists() and (
-            self.ctr("version", check=False).returncode == 0
-        )
+        return (self.folder / "run" / "containerd.sock").exists() and (self.ctr("version", check=False).returncode == 0)
 
     def wait(self, timeout: float = 60) -> None:
         """Wait until the node is Ready and takes pods."""

@@ -48,9 +48,7 @@ class Authority:
         private = ec.generate_private_key(ec.SECP256R1())
         public_file, private_file = self._folder / f"{name}.pub", self._folder / f"{name}.key"
         private_file.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        public_file.write_bytes(
-            private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        )
+        public_file.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         return public_file, private_file
 
     def context(self, credentials: tuple[Path, Path] | None = None) -> ssl.SSLContext:
