@@ -85,6 +85,8 @@ def plan(seen: Seen, record: Record | None) -> Plan:
         return Plan(record=record)
     known = record if record is not None and record.boot == seen.boot else None
     if known is None:
+        if not seen.simulated and seen.online and seen.counted is None:
+            return Plan(record=record)  # the Node object will tell in a moment
         known = Record(seen.boot, seen.limit - _counted_at_first(seen), (seen.limit,))
     elif seen.limit not in known.ours:
         known = Record(seen.boot, seen.limit - (0 if seen.simulated else seen.online), (seen.limit,))

@@ -40,11 +40,6 @@ class LidState(msgspec.Struct, frozen=True, kw_only=True):
     missing: bool = False
     wrote: bool = False
 
-    @property
-    def low(self) -> bool:
-        """Whether pods may use less than there is."""
-        return self.limit is not None and self.wanted is not None and self.limit < self.wanted
-
 
 class Lid:
     """Keeps the limit; blocks for the time of reading and writing small files, so callers use a thread.

@@ -138,11 +138,11 @@ def _ceiling(facts: Facts) -> list[Finding]:
         return []
     limit = "unknown" if facts.ceiling is None else format_bytes(facts.ceiling)
     wanted = "" if facts.ceiling_wanted is None else f", {format_bytes(facts.ceiling_wanted)} would be right"
+    error = f" ({facts.ceiling_error})" if facts.ceiling_error else ""
     return [
         Finding(
             check=Check.CEILING,
-            what=f"the limit over all pods is {limit}{wanted}"
-            + (f" ({facts.ceiling_error})" * bool(facts.ceiling_error)),
+            what=f"the limit over all pods is {limit}{wanted}{error}",
             why="pods together cannot use more than that",
             mend="let the updater write the cgroup files of the host",
         )
