@@ -15,6 +15,7 @@ from dynamic_memory.capacity.lid import Lid
 from dynamic_memory.capacity.metrics import Metrics
 from dynamic_memory.capacity.updater import Updater
 from dynamic_memory.errors import InvalidInput
+from dynamic_memory.host.cgroups import Ceiling, Unwritable
 from dynamic_memory.host.config import HostConfig, SimulatedHostConfig
 from dynamic_memory.host.simulated.host import SimulatedHost
 from dynamic_memory.kube.errors import Unavailable
@@ -343,12 +344,14 @@ def test_configuration(monkeypatch):
 
 def test_a_limit_that_cannot_be_written_is_reported_with_the_reason(site_files, monkeypatch):
     config, memory = site_files
-    monkeypatch.setattr(
-        "dynamic_memory.host.cgroups.os.write", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Not permitted"))
-    )
+
+    def refuse(_, limit):
+        raise Unwritable("memory.max", f"not permitted: {limit}")
+
+    monkeypatch.setattr(Ceiling, "write", refuse)
     state = Lid(config, simulated=True).keep(memory, None)
     assert (state.limit, state.wanted, state.wrote) == (15 * GIB, 15 * GIB + 512 * MIB, False)
-    assert state.error.endswith("memory.max: Not permitted")
+    assert state.error == f"memory.max: not permitted: {15 * GIB + 512 * MIB}"
     monkeypatch.undo()
     assert Lid(config, simulated=True).keep(memory, None).limit == 15 * GIB + 512 * MIB
 
