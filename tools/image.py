@@ -68,6 +68,7 @@ class Blob:
 
     @classmethod
     def of(cls, path: Path) -> Blob:
+        """Describe a file."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path, digest, path.stat().st_size)
@@ -83,15 +84,19 @@ class Tree:
         return name in self._entries
 
     def folder(self, name: str, mode: int = 0o755) -> None:
+        """Add an empty folder; those above a file come by themselves."""
         self._add(name, mode, kind=tarfile.DIRTYPE)
 
     def link(self, name: str, target: str) -> None:
+        """Add a symbolic link."""
         self._add(name, 0o777, kind=tarfile.SYMTYPE).linkname = target
 
     def data(self, name: str, data: bytes, mode: int = 0o644) -> None:
+        """Add a file of this content."""
         self._add(name, mode, data).size = len(data)
 
     def file(self, name: str, path: Path) -> None:
+        """Add a copy of a file; of its mode only whether it can be executed counts."""
         status = path.stat()
         self._add(name, 0o755 if status.st_mode & 0o100 else 0o644, path).size = status.st_size
 
@@ -334,7 +339,7 @@ def _ldd(binaries: Iterable[Path]) -> Iterator[str]:
 
 def _cache_dir() -> Path:
     sys.path.insert(0, str(ROOT / "tools" / "cluster"))
-    from build import cache_dir  # noqa: PLC0415 - the one definition of where the cache is
+    from build import cache_dir  # type: ignore[import-not-found]  # noqa: PLC0415 - found by path; the one definition
 
     return Path(cache_dir()) / "image"
 

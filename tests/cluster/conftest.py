@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.control_plane import VERSIONS
 from tests.cluster.support.fake_node import FakeNode

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from tests.cluster.support.api import Api
 from tests.cluster.support.pki import Authority
 from tests.cluster.support.processes import Child, eventually, free_ports

@@ -64,6 +64,10 @@ class Failed(Exception):
     """The driver, or the state of the claim, did not let the kubelet go on."""
 
 
+# AssertionError: an answer that the kubelet itself refuses
+REFUSALS = (Failed, OSError, grpc.RpcError, AssertionError)
+
+
 class FakeNode:
     """One node without containers.
 
@@ -493,7 +497,11 @@ class FakeNode:
             "kind": "Event",
             "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
             "involvedObject": {
-                "apiVersion": "v1", "kind": "Pod", "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": meta["name"],
+                "namespace": meta["namespace"],
+                "uid": meta["uid"],
             },
             "reason": reason,
             "message": message[:1000],
@@ -502,7 +510,7 @@ class FakeNode:
             "firstTimestamp": _now(),
             "lastTimestamp": _now(),
             "count": 1,
-        }  # fmt: skip
+        }
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self.api.create, event)
 

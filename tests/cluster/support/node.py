@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from tests.cluster.support import node_init
 from tests.cluster.support.api import Object
 from tests.cluster.support.control_plane import ControlPlane
@@ -215,7 +214,8 @@ state = "/run/containerd/state"
 
     def _enter_cgroups(self) -> list[str]:
         files = [str(path / self._cgroup / "cgroup.procs") for path in node_init.controllers()]
-        return ["sh", "-ec", 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ > "$1"; shift; n=$((n-1)); done; exec "$@"', "sh", str(len(files)), *files]  # fmt: skip
+        script = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ > "$1"; shift; n=$((n-1)); done; exec "$@"'
+        return ["sh", "-ec", script, "sh", str(len(files)), *files]
 
     @functools.cached_property
     def _path(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our roles as processes of the machine, for tests that kill them at a fault point: like a pod in all but the container.
+"""Our roles as processes of the machine, for tests that kill them at a fault point: pods in all but the container.
 
 The process sees the folders of its node at the paths that the manifests name (a mount namespace), finds Services by
 name, and calls the API server with a token of its ServiceAccount that is bound to a pod of that node: it has exactly
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-
 from tests.cluster.support.api import Object
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.images import PAUSE
