@@ -12,7 +12,7 @@ from dynamic_memory.api.kinds import RESOURCE_CLAIMS
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims
 from dynamic_memory.kube.errors import NotFound
-from dynamic_memory.kube.informer import Informer
+from dynamic_memory.kube.informer import Change, Informer
 from dynamic_memory.kube.interface import Kube
 
 __all__ = ["Claims", "share_or_none"]
@@ -37,6 +37,8 @@ class Claims:
         self.informer: Informer[ResourceClaim] = Informer(
             kube, RESOURCE_CLAIMS, keep=self._is_ours, indexes={"uid": self._uid, "tag": self._tags}
         )
+        self._windows: dict[str, str] = {}
+        self.informer.subscribe(self._changed)
 
     def get(self, uid: str) -> ResourceClaim | None:
         """Return a claim by UID as the cache has it."""
@@ -77,11 +79,16 @@ class Claims:
 
     def window_of(self, tag: str) -> str | None:
         """Return the window device that the claim of a share accounts for it; None if no claim of the node does."""
-        claim = self.by_tag(tag)
-        if claim is None:
-            return None
-        share = share_or_none(claim, self._node)
-        return share.window if share and share.tag == tag else None
+        return self._windows.get(tag)
+
+    def _changed(self, change: Change[ResourceClaim]) -> None:
+        """Keep the windows by tag: they are asked for all shares at once, whenever one of them changes."""
+        for claim in (change.old, change.object):
+            for tag in self._tags(claim) if claim else ():
+                self._windows.pop(tag, None)
+        share = share_or_none(change.object, self._node) if change.type != "deleted" else None
+        if share is not None:
+            self._windows[share.tag] = share.window
 
     def _is_ours(self, claim: ResourceClaim) -> bool:
         return claims.node_of(claim) == self._node and bool(claims.our_results(claim))

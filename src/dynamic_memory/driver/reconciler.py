@@ -46,7 +46,7 @@ ATTACH = Histogram(
     "From the first step of an attach to Attached=True.",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
-SHARES = Gauge("dynamic_memory_driver_shares", "Shares that the driver has a record of.")
+RECORDS = Gauge("dynamic_memory_driver_records", "Claims that the driver has a record of.")
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Reconciler:
         except DynamicMemoryError as error:
             outcomes = {"": self._cannot_look(key, error)}
         finally:
-            SHARES.set(len(self._node.records.all()))
+            RECORDS.set(len(self._node.records))
         self._node.progress.finish(key, ticket, outcomes)
         delays = [outcome.delay for outcome in outcomes.values() if outcome.delay > 0]
         if delays:

@@ -159,6 +159,9 @@ class Records:
         """Return all records, as last read or written by this process."""
         return list(self._by_key.values())
 
+    def __len__(self) -> int:
+        return len(self._by_key)
+
     def key_of(self, tag: str) -> str | None:
         """Return the key of the record that has this tag."""
         return self._key_of_tag.get(tag)
