@@ -13,8 +13,6 @@ import contextlib
 import logging
 import math
 
-import msgspec
-
 from dynamic_memory.api import kinds, names
 from dynamic_memory.api.core import Node, Pod
 from dynamic_memory.capacity import preflight, status
@@ -173,7 +171,10 @@ class Updater:
             kinds.NODES, body, manager=names.MANAGER_UPDATER, subresource="status", force=True
         )
         self._metrics.writes.labels("capacity").inc()
-        log.info("node status written", extra={"node": self._config.node, **msgspec.to_builtins(wanted)})
+        log.info(
+            "node status written",
+            extra={"node": self._config.node, "capacity": wanted.capacity, "reason": wanted.reason},
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CACHE_SECONDS):
                 await self._nodes.wait_for_version(written.metadata.resource_version)
