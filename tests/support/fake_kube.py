@@ -195,13 +195,13 @@ class FakeKube:
                         yield WatchEvent(event, _decode(kind, record.body), str(record.version))
                 seen = max(seen, self.version)
                 rest = end - clock.monotonic()
-                if rest <= 0:
+                if rest < 0.001:
                     return
                 try:
                     async with asyncio.timeout(min(BOOKMARK_SECONDS, rest)):
                         await wake.wait()
                 except TimeoutError:
-                    if end > clock.monotonic():
+                    if end - clock.monotonic() > 0.001:
                         yield WatchEvent("BOOKMARK", None, str(seen))
         finally:
             self._watches.discard(wake)
@@ -242,7 +242,7 @@ class FakeKube:
         if entry is None and "uid" in meta:
             raise Conflict(409, "Conflict", "uid mismatch: no existing object was found")
         before = entry.body if entry else {}
-        _preconditions(meta, before)
+        _same_object(meta, before)
         owners = copy.deepcopy(entry.owners) if entry else {}
         try:
             after = managed_fields.apply(
@@ -271,7 +271,7 @@ class FakeKube:
         if isinstance(body, Mapping):
             if style == "json":
                 raise ApiError(400, "BadRequest", "a JSON patch is a list")
-            _preconditions(body.get("metadata", {}), before)
+            _same_object(body.get("metadata", {}), before)
             after = merge_patch(before, {k: v for k, v in body.items() if k not in {"apiVersion", "kind"}})
         else:
             after = _json_patch(before, body)
@@ -291,7 +291,7 @@ class FakeKube:
     ) -> T:
         await self._called("replace", kind, name, subresource, body)
         before = self._need(kind, name, namespace).body
-        _preconditions(body.get("metadata", {}), before)
+        _same_object(body.get("metadata", {}), before)
         after = _limited(kind, before, copy.deepcopy(dict(body)), subresource)
         return _decode(kind, self._store(kind, after, ("unknown", "Update", subresource or "")))
 
@@ -307,8 +307,7 @@ class FakeKube:
     ) -> None:
         await self._called("delete", kind, name, body={"gracePeriodSeconds": grace_period})
         entry = self._need(kind, name, namespace)
-        wanted = {"uid": uid, "resourceVersion": resource_version}
-        _preconditions({key: value for key, value in wanted.items() if value is not None}, entry.body)
+        _preconditions({"uid": uid, "resourceVersion": resource_version}, entry.body)
         if entry.body["metadata"].get("finalizers"):
             body = copy.deepcopy(entry.body)
             body["metadata"].setdefault("deletionTimestamp", clock.rfc3339(clock.now()))
@@ -465,11 +464,21 @@ def _limited(
     return after
 
 
-def _preconditions(meta: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    for field in ("uid", "resourceVersion"):
-        there = before.get("metadata", {}).get(field)
-        if meta.get(field) is not None and meta[field] != there:
-            raise Conflict(409, "Conflict", f"the {field} in the precondition ({meta[field]}) is not {there}")
+def _same_object(meta: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Check uid and resourceVersion in the body of a write: the first one is a matter of validation."""
+    there = before.get("metadata", {})
+    if there and meta.get("uid", there["uid"]) != there["uid"]:
+        raise Invalid(422, "Invalid", f'metadata.uid: Invalid value: "{meta["uid"]}": field is immutable')
+    if meta.get("resourceVersion") not in {None, there.get("resourceVersion")}:
+        raise Conflict(409, "Conflict", "the object has been modified")
+
+
+def _preconditions(wanted: Mapping[str, str | None], before: Mapping[str, Any]) -> None:
+    """Check the preconditions of a delete."""
+    for field, value in wanted.items():
+        there = before["metadata"][field]
+        if value not in {None, there}:
+            raise Conflict(409, "Conflict", f"the {field} in the precondition ({value}) is not {there}")
 
 
 def _identity(item: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -3,8 +3,8 @@
 
 List, then watch from the list's version; bookmarks move the version on while nothing happens. When the version has
 become too old (410), list again and report the difference, deletions included: a cache that only streams would keep
-what was deleted meanwhile. Any other failure is waited out with back-off and jitter, and the watch goes on where it
-was.
+what was deleted meanwhile. The same is done when a watch brings not even bookmarks. Any other failure is waited out
+with back-off and jitter, and the watch goes on where it was.
 
 An object for which `keep` is false is not stored; one that changes so is reported as deleted. That is how a node's
 cache holds its own claims only, although the API server cannot select them.
@@ -20,7 +20,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from dynamic_memory.api.wire import Kind
-from dynamic_memory.kube.errors import ApiError, Gone
+from dynamic_memory.kube.errors import ApiError, Gone, Unavailable
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import clock
 from dynamic_memory.process.backoff import Backoff
@@ -157,13 +157,18 @@ class Informer(Generic[T]):
                 log.info("%s: the resource version expired; listing again", self._kind)
                 listed = False
                 await clock.sleep(backoff.next())
-            except (ApiError, TimeoutError) as error:
-                failure = error if isinstance(error, ApiError) else None
-                if self.failure is None:
-                    log.warning("%s: cannot be followed: %s", self._kind, failure or "silence")
-                self.failure = failure or ApiError(0, "Silence", "the watch went silent")
-                wait = backoff.next()
-                await clock.sleep(max(wait, getattr(error, "retry_after", None) or 0.0))
+            except TimeoutError:
+                # the connection hangs, or our version is one that a restored server has not come to yet
+                listed = False
+                self._failed(Unavailable(0, "Silence", f"the watch was silent for {SILENCE_SECONDS:g} s"))
+            except ApiError as error:
+                self._failed(error)
+                await clock.sleep(max(backoff.next(), getattr(error, "retry_after", None) or 0.0))
+
+    def _failed(self, error: ApiError) -> None:
+        if self.failure is None:
+            log.warning("%s: cannot be followed: %s", self._kind, error)
+        self.failure = error
 
     async def _list(self) -> None:
         found = await self._kube.list(self._kind, namespace=self._namespace, labels=self._labels, fields=self._fields)
@@ -211,6 +216,7 @@ class Informer(Generic[T]):
             if close is not None:
                 await close()
         self.failure = None
+        self._heard = clock.monotonic()
         if clock.monotonic() - started < 1.0:
             # a server that ends watches at once must not be hammered
             await clock.sleep(backoff.next())

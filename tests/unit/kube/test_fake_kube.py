@@ -91,7 +91,8 @@ async def test_status_devices_are_a_map_by_share():
         (status_of("c", stated({**SHARE, "shareID": "s2"})), Invalid),
         (status_of("c", stated({**SHARE, "device": "d1"})), Invalid),
         (status_of("c", {**SHARE, "conditions": [{"type": "t/A", "status": "True"}]}), Invalid),
-        (status_of("c", stated(SHARE), uid="another"), Conflict),
+        (status_of("c", stated(SHARE), uid="another"), Invalid),
+        (status_of("c", stated(SHARE), resourceVersion="1"), Conflict),
         (status_of("gone", stated(SHARE)), NotFound),
     ],
 )
