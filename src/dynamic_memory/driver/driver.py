@@ -57,7 +57,7 @@ class Driver:
         self, config: DriverConfig, *, kube: Kube, fabric: Fabric, host: Host, ready: Readiness | None = None
     ) -> None:
         self._config = config
-        self._ready = ready or Readiness()
+        self._ready = Readiness() if ready is None else ready
         self._sockets = sockets.sockets(
             plugin_folder=config.plugin_folder, registry_folder=config.registry_folder, pod_uid=config.instance
         )
