@@ -416,7 +416,7 @@ class _Maker:
 
 
 def cluster(
-    nodes: int, *, devices: int = 8, allocated: int = 5000, seed: int = 1, windows: bool = True
+    nodes: int, *, devices: int = 8, allocated: int = 5000, seed: int = 1
 ) -> dict[str, Any]:
     """Return a large cluster with three pods to place, the input of `--bench`.
 
@@ -494,14 +494,14 @@ def cluster(
             },
         }
     )
-    # Local claims: 3 GiB of each local device, until there are as many claims as wanted.
+    # 3 GiB of each local device are taken, until there are as many claims as wanted; what is left is too small instead.
     places = [(name, index) for name in names[:-1] for index in range(devices)]
-    for name, index in places[: max(0, allocated - len(claims))]:
+    held = max(0, allocated - len(claims))
+    for name, index in places[:held]:
         take(f"{name}/mem", f"mem-{index}", "3Gi")
-    for name, index in places[max(0, allocated - len(claims)) + (allocated - nodes + 1) :]:
-        # The rest is held by few large claims, so that the node does not fit either.
-        slices_of = next(piece for piece in slices if piece["metadata"]["name"] == f"{name}-mem")
-        slices_of["spec"]["devices"][index]["capacity"]["size"] = {"value": "1Gi", "requestPolicy": policy}
+    by_name = {piece["metadata"]["name"]: piece for piece in slices}
+    for name, index in places[held:]:
+        by_name[f"{name}-mem"]["spec"]["devices"][index]["capacity"]["size"] = {"value": "1Gi", "requestPolicy": policy}
 
     def selector(kind: str) -> list[dict[str, Any]]:
         return [{"cel": {"expression": f'device.attributes["dra.memory"].kind == "{kind}"'}}]

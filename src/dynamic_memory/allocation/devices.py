@@ -22,7 +22,7 @@ from dynamic_memory.allocation.errors import InvalidNodeSelector
 from dynamic_memory.allocation.node_selectors import CompiledSelector, compile_selector
 from dynamic_memory.api import core, resource
 
-__all__ = ["Device", "DeviceId", "Kind", "Kinds", "NodeFilter", "Part", "Usage"]
+__all__ = ["Device", "DeviceId", "Kind", "Model", "Models", "NodeFilter", "Part", "Usage"]
 
 DeviceId = tuple[str, str, str]
 """Driver, pool and name."""
@@ -57,21 +57,52 @@ class Kind:
         return read_capacities(self.spec.capacity)
 
 
-class Kinds:
-    """All kinds there are; equal devices get the same one."""
+class Model:
+    """All that is published of a device, but for its name; devices that are alike share one."""
+
+    __slots__ = ("__weakref__", "consumes", "kind", "spec", "taints")
+
+    def __init__(self, spec: resource.Device, kind: Kind) -> None:
+        self.spec = spec
+        self.kind = kind
+        self.taints = tuple(taint for taint in spec.taints if taint.effect in {"NoExecute", "NoSchedule"})
+        self.consumes = tuple(
+            ((entry.counter_set, name), Amount.read(counter.value).nano)
+            for entry in spec.consumes_counters
+            for name, counter in entry.counters.items()
+        )
+
+
+class Models:
+    """All models and kinds there are, by content; each lives as long as a device has it."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakValueDictionary[bytes, Kind] = weakref.WeakValueDictionary()
+        self._models: weakref.WeakValueDictionary[bytes, Model] = weakref.WeakValueDictionary()
+        self._kinds: weakref.WeakValueDictionary[bytes, Kind] = weakref.WeakValueDictionary()
         self._numbers = itertools.count()
 
-    def of(self, driver: str, device: resource.Device) -> Kind:
-        """Return the kind of a device of this driver."""
-        content = (driver, device.attributes, device.capacity, device.allow_multiple_allocations)
-        key = hashlib.blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=16).digest()
-        kind = self._known.get(key)
-        if kind is None:
-            kind = self._known[key] = Kind(next(self._numbers), driver, device)
-        return kind
+    def of(self, driver: str, device: resource.Device) -> Model:
+        """Return the model of a device of this driver.
+
+        Raises:
+            InvalidInput: a counter is no quantity.
+
+        """
+        nameless = msgspec.structs.replace(device, name="")
+        key = _digest((driver, nameless))
+        model = self._models.get(key)
+        if model is None:
+            content = (driver, device.attributes, device.capacity, device.allow_multiple_allocations)
+            kind_key = _digest(content)
+            kind = self._kinds.get(kind_key)
+            if kind is None:
+                kind = self._kinds[kind_key] = Kind(next(self._numbers), driver, nameless)
+            model = self._models[key] = Model(nameless, kind)
+        return model
+
+
+def _digest(content: object) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=16).digest()
 
 
 class Usage:
@@ -144,45 +175,48 @@ class NodeFilter:
 
 
 class Device:
-    """One device of one slice."""
+    """One device of one slice. What it shares with others is at hand in it; its name is in `id` only."""
 
-    __slots__ = ("consumes", "filter", "id", "kind", "part", "spec", "taints", "usage")
+    __slots__ = ("consumes", "filter", "id", "kind", "model", "part", "spec", "taints", "usage")
 
-    def __init__(self, part: Part, spec: resource.Device, kind: Kind) -> None:
-        self.id: DeviceId = (part.driver, part.pool, spec.name)
-        self.kind = kind
-        self.spec = spec
+    def __init__(self, part: Part, name: str, model: Model) -> None:
+        self.id: DeviceId = (part.driver, part.pool, name)
         self.part = part
+        self.model = model
+        self.kind = model.kind
+        self.spec = model.spec
+        self.taints = model.taints
+        self.consumes = model.consumes
         self.usage: Usage | None = None
-        self.taints = tuple(taint for taint in spec.taints if taint.effect in {"NoExecute", "NoSchedule"})
-        self.consumes = tuple(
-            ((entry.counter_set, name), Amount.read(counter.value).nano)
-            for entry in spec.consumes_counters
-            for name, counter in entry.counters.items()
-        )
         self.filter: NodeFilter | None = None
         if part.spec.per_device_node_selection:
-            where = f"device {'/'.join(self.id)}"
-            self.filter = NodeFilter(where, spec.node_name, spec.all_nodes, spec.node_selector)
+            own = model.spec
+            self.filter = NodeFilter(f"device {'/'.join(self.id)}", own.node_name, own.all_nodes, own.node_selector)
 
 
 class Part:
-    """One ResourceSlice as a part of its pool."""
+    """One ResourceSlice as a part of its pool; `spec` is without the devices."""
 
-    __slots__ = ("devices", "driver", "filter", "generation", "grouped", "key", "name", "pool", "serial", "spec")
+    __slots__ = ("content", "devices", "driver", "filter", "generation", "grouped", "key", "name", "pool", "serial", "spec")
 
-    def __init__(self, key: str, serial: int, piece: resource.ResourceSlice, kinds: Kinds) -> None:
+    def __init__(self, key: str, serial: int, piece: resource.ResourceSlice, models: Models) -> None:
         spec = piece.spec
         self.key = key
         self.serial = serial
         self.name = piece.metadata.name
-        self.spec = spec
+        self.content = Part.digest(piece)
+        self.spec = msgspec.structs.replace(spec, devices=[])
         self.driver = spec.driver
         self.pool = spec.pool.name
         self.generation = spec.pool.generation
         self.filter = NodeFilter(f"slice {self.name}", spec.node_name, spec.all_nodes, spec.node_selector)
         self.grouped = any(entry.compatibility_groups for device in spec.devices for entry in device.consumes_counters)
-        self.devices = [Device(self, device, kinds.of(spec.driver, device)) for device in spec.devices]
+        self.devices = [Device(self, device.name, models.of(spec.driver, device)) for device in spec.devices]
+
+    @staticmethod
+    def digest(piece: resource.ResourceSlice) -> bytes:
+        """Return what is equal for slices with the same content."""
+        return _digest((piece.metadata.name, piece.spec))
 
     @property
     def node(self) -> str:

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from dynamic_memory.allocation.amounts import Amount
-from dynamic_memory.allocation.devices import Device, DeviceId, Kinds, Part, Usage
+from dynamic_memory.allocation.devices import Device, DeviceId, Models, Part, Usage
 from dynamic_memory.allocation.features import Features
 from dynamic_memory.allocation.node_selectors import CompiledSelector
 from dynamic_memory.allocation.pools import Pool, PoolKey, assemble, usable
@@ -92,7 +92,7 @@ class Inventory:
         """Grows when shared slices change: then what nodes have in common may be different."""
         self.positions = 0
         """One more than the largest number of a node."""
-        self._kinds = Kinds()
+        self._models = Models()
         self._serials = itertools.count()
         self._nodes: dict[str, _Node] = {}
         self._order: dict[int, str] = {}
@@ -146,10 +146,10 @@ class Inventory:
         key = key or piece.metadata.name
         known = self._slices.get(key)
         if known is not None:
-            if known.spec == piece.spec:
+            if known.content == Part.digest(piece):
                 return
             self.remove_slice(key)
-        part = Part(key, next(self._serials) if known is None else known.serial, piece, self._kinds)
+        part = Part(key, next(self._serials) if known is None else known.serial, piece, self._models)
         self._slices[key] = part
         pool_key = (part.driver, part.pool)
         entry = self._pools.setdefault(pool_key, _PoolEntry())

@@ -204,10 +204,11 @@ def _build(key: PoolKey, seen: Sequence[Part], rest: Sequence[Part], features: F
     others = [device for part in rest for device in part.devices]
     names: set[str] = set()
     for device in devices:
-        if device.spec.name in names:
-            pool.invalid = f"duplicate device name {device.spec.name}"
+        name = device.id[2]
+        if name in names:
+            pool.invalid = f"duplicate device name {name}"
             return pool
-        names.add(device.spec.name)
+        names.add(name)
     if counting:
         pool.invalid = _count(pool, sets, devices if features.variant != "stable" else _all(seen), others)
         if pool.invalid:

@@ -21,7 +21,18 @@ from dynamic_memory.allocation.selectors import CelProvider, evaluate_expression
 from dynamic_memory.api import core, resource
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["CelQuery", "Query", "answer"]
+__all__ = ["Answer", "CelQuery", "Progress", "Query", "answer"]
+
+
+Progress = Callable[[str, int], None]
+"""Is told what was read ("devices", "claims") and how many."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One line to write, without the end of line, and whether the question could be read."""
+
+    line: bytes
+    readable: bool
 
 
 class _Head(msgspec.Struct):
@@ -35,8 +46,8 @@ class Query(msgspec.Struct, rename="camel"):
     node: core.Node
     features: str | list[str] | None = None
     classes: list[resource.DeviceClass] = []
-    slices: list[resource.ResourceSlice] = []
-    allocated_claims: list[resource.ResourceClaim] = []
+    slices: list[msgspec.Raw] = []
+    allocated_claims: list[msgspec.Raw] = []
     claims: list[resource.ResourceClaim] = []
 
 
@@ -58,34 +69,39 @@ class CelQuery(msgspec.Struct, rename="camel"):
     device: CelDevice = msgspec.field(default_factory=CelDevice)
 
 
-def answer(line: bytes, share_id: Callable[[], str]) -> bytes:
-    """Answer one line; `share_id` makes UUIDs."""
+def answer(line: bytes, share_id: Callable[[], str], progress: Progress) -> Answer:
+    """Answer one line; `share_id` makes UUIDs, `progress` hears of what was read."""
     head = _Head()
     try:
         head = msgspec.json.decode(line, type=_Head)
         match head.kind:
             case "allocate":
-                body = _allocate(msgspec.json.decode(line, type=Query), share_id)
+                body = _allocate(msgspec.json.decode(line, type=Query), share_id, progress)
             case "cel":
                 body = _evaluate(msgspec.json.decode(line, type=CelQuery))
             case _:
                 raise InvalidInput("kind", '"allocate" or "cel"', head.kind)
-    except (msgspec.DecodeError, InvalidInput, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, InvalidInput, UnicodeDecodeError, RecursionError) as error:
         body = {"ok": False, "error": str(error), "scope": "fatal"}
-    return msgspec.json.encode({"id": head.id, **body})
+        return Answer(msgspec.json.encode({"id": head.id, **body}), readable=False)
+    return Answer(msgspec.json.encode({"id": head.id, **body}), readable=True)
 
 
-def _allocate(query: Query, share_id: Callable[[], str]) -> dict[str, Any]:
+def _allocate(query: Query, share_id: Callable[[], str], progress: Progress) -> dict[str, Any]:
     features = Features.of(query.features)
     inventory = Inventory(features)
     inventory.put_node(query.node)
     for device_class in query.classes:
         inventory.put_class(device_class)
-    # What comes in a list need not have names, or different ones.
-    for number, piece in enumerate(query.slices):
+    # What comes in a list need not have names, or different ones. Read one by one, a large cluster takes the memory of
+    # its inventory and no more.
+    for number, raw in enumerate(query.slices):
+        piece = msgspec.json.decode(raw, type=resource.ResourceSlice)
         inventory.put_slice(piece, f"{number}")
-    for number, claim in enumerate(query.allocated_claims):
-        inventory.put_claim(claim, f"{number}")
+        progress("devices", len(piece.spec.devices))
+    for number, raw in enumerate(query.allocated_claims):
+        inventory.put_claim(msgspec.json.decode(raw, type=resource.ResourceClaim), f"{number}")
+        progress("claims", 1)
     allocator = Allocator(inventory, CelProvider(features, share_id))
     try:
         allocations = allocator.allocate(query.claims, query.node.metadata.name)
