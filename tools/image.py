@@ -35,6 +35,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,14 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 APPLETS = ("[", "cat", "env", "grep", "head", "id", "kill", "ls", "ps", "sh", "sleep", "tail", "test", "wget")
 SHELL = Path("/bin/busybox")
 USER = 65532
+KEEP_SECONDS = 24 * 3600  # a layer that nobody asked for goes
 PACKAGES = "opt/dynamic-memory/packages"
 SOURCE = "opt/dynamic-memory/source"
 # parts of the standard library that no role imports, and what only builds other software
 LEFT_OUT = re.compile(
     r"(^|/)(__pycache__|test|tests|idlelib|tkinter|turtledemo|turtle\.py|ensurepip|lib2to3|pydoc_data|site-packages"
-    r"|dist-packages|config-3[^/]*|_tkinter[^/]*|_test[^/]*|_ctypes_test[^/]*|xxlimited[^/]*)(/|$)"
+    r"|dist-packages|config-3[^/]*|_tkinter[^/]*|_test[^/]*|_ctypes_test[^/]*|xxlimited[^/]*"
+    r"|curses|_curses[^/]*|readline\.[^/]*|nis\.[^/]*|ossaudiodev\.[^/]*|distutils)(/|$)"
 )
 # of the packages: stubs, C sources and tests, and the commands, which nobody calls
 UNUSED = re.compile(r"(^|/)(__pycache__|bin|tests?)(/|$)|\.(pyi|pyx|pxd|c|h|hpp|proto)$")
@@ -189,9 +192,11 @@ def make_image(output: Path, cache: Path) -> None:
     """
     requirements = ROOT / "requirements" / "runtime.txt"
     source = sorted(path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    _, libraries = _needed([Path(sys.executable).resolve(), *_dynamic().glob("*.so")])
+    interpreter = [Path(sys.executable).resolve(), SHELL, *libraries]
     with tempfile.TemporaryDirectory() as scratch:
         layers = [
-            _cached(cache, "interpreter", [Path(sys.executable).resolve(), SHELL], _interpreter, Path(scratch)),
+            _cached(cache, "interpreter", interpreter, _interpreter, Path(scratch)),
             _cached(cache, "packages", [Path(sys.executable).resolve(), requirements], _packages, Path(scratch)),
             _cached(cache, "source", [*source, ROOT / "LICENSE"], _source, Path(scratch)),
         ]
@@ -227,10 +232,16 @@ def _cached(cache: Path, name: str, ingredients: Iterable[Path], make: Callable[
         unfinished = path.with_suffix(f".{os.getpid()}")
         make(folder).write(unfinished)
         unfinished.rename(path)
-        for old in cache.glob(f"{name}-*.tar"):
-            if old != path:
-                old.unlink(missing_ok=True)
+    path.touch()
+    for old in cache.glob(f"{name}-*.tar"):
+        if old.stat().st_mtime < time.time() - KEEP_SECONDS:
+            old.unlink(missing_ok=True)
     return Blob.of(path)
+
+
+def _dynamic() -> Path:
+    """Return where the extension modules of the standard library are."""
+    return Path(sysconfig.get_path("platstdlib")) / "lib-dynload"
 
 
 def _interpreter(scratch: Path) -> Tree:
@@ -242,7 +253,7 @@ def _interpreter(scratch: Path) -> Tree:
     shutil.copytree(sysconfig.get_path("stdlib"), library, symlinks=True, ignore=_ignore(LEFT_OUT))
     dynamic = library / "lib-dynload"
     if not dynamic.exists():  # a distribution may keep it elsewhere
-        shutil.copytree(Path(sysconfig.get_path("platstdlib")) / "lib-dynload", dynamic, ignore=_ignore(LEFT_OUT))
+        shutil.copytree(_dynamic(), dynamic, ignore=_ignore(LEFT_OUT))
     _compile(library, f"/usr/local/lib/{version}")
     tree.copy(f"usr/local/lib/{version}", library, re.compile("(?!)"))
     tree.file(f"usr/local/bin/{version}", executable)

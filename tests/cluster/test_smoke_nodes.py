@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator
 
 import pytest
-
-from tests.cluster.support.api import ApiError
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import BUSYBOX
@@ -17,6 +14,12 @@ from tests.cluster.support.processes import eventually
 from tests.cluster.support.stand_in import StandIn
 
 DRIVER = "stand-in.example"
+DEVICE_CLASS = {
+    "apiVersion": "resource.k8s.io/v1",
+    "kind": "DeviceClass",
+    "metadata": {"name": DRIVER},
+    "spec": {"selectors": [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}]},
+}
 
 
 @pytest.fixture(params=["real", "fake"])
@@ -125,9 +128,8 @@ def test_a_claim_is_not_prepared_again_after_a_restart_of_the_kubelet(
     driver.status = None
     node.restart_kubelet()
     eventually(lambda: driver.status is not None and driver.status.plugin_registered, 30, "registration")
-    with pytest.raises(ApiError) as gone:
-        cluster.api.get("ResourceSlice", f"stand-in-{node.name}")
-    assert gone.value.code == http.client.NOT_FOUND
+    slice_name = f"stand-in-{node.name}"
+    eventually(lambda: cluster.api.find("ResourceSlice", slice_name) is None, 10, "slices of the node are gone")
     cluster.api.delete("Pod", "d", namespace)
     eventually(lambda: cluster.api.find("Pod", "d", namespace) is None, 30, "the pod is gone")
     assert driver.calls.count(("Prepare", "d")) == 1
@@ -154,7 +156,10 @@ def test_a_prepare_that_fails_is_told_in_an_event(
         {**device_class, "spec": {"selectors": [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}]}}
     )
     _create(cluster, fake_node, namespace, "e")
-    events = lambda: [item["message"] for item in cluster.api.list("Event", namespace)]  # noqa: E731 - one use, twice
-    eventually(lambda: "no memory yet" in events(), 15, "the event")
+
+    def told() -> bool:
+        return "no memory yet" in {item["message"] for item in cluster.api.list("Event", namespace)}
+
+    eventually(told, 15, "the event")
     driver.refuse["Prepare"] = ""
     eventually(lambda: _running(cluster, namespace, "e"), 15, "the pod runs")
