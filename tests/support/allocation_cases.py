@@ -415,9 +415,7 @@ class _Maker:
         return found
 
 
-def cluster(
-    nodes: int, *, devices: int = 8, allocated: int = 5000, seed: int = 1
-) -> dict[str, Any]:
+def cluster(nodes: int, *, devices: int = 8, allocated: int = 5000, seed: int = 1) -> dict[str, Any]:
     """Return a large cluster with three pods to place, the input of `--bench`.
 
     Every node has `devices` local devices of 4 GiB and a window of 64 GiB; one fabric pool of 4 devices is for all

@@ -94,7 +94,9 @@ class _Solver:
 
     def visible(self, piece: dict[str, Any]) -> bool:
         spec = piece["spec"]
-        if "PartitionableDevices" not in self.enabled and ("perDeviceNodeSelection" in spec or "sharedCounters" in spec):
+        if "PartitionableDevices" not in self.enabled and (
+            "perDeviceNodeSelection" in spec or "sharedCounters" in spec
+        ):
             return False
         grouped = any(
             entry.get("compatibilityGroups")
@@ -244,7 +246,14 @@ class _Solver:
         return wanted
 
     def take(
-        self, claim: int, parent: str, name: str, body: dict[str, Any], own: tuple[Any, ...], taken: list[Any], added: Any
+        self,
+        claim: int,
+        parent: str,
+        name: str,
+        body: dict[str, Any],
+        own: tuple[Any, ...],
+        taken: list[Any],
+        added: Any,
     ) -> bool:
         key, device, spec = own
         admin = body.get("adminAccess", False)
@@ -353,5 +362,9 @@ class _Solver:
             return None
         ((kind, value),) = found.items()
         if isinstance(value, list):
-            return frozenset((kind.removesuffix("s"), own) for own in value) if "ListTypeAttributes" in self.enabled else frozenset()
+            return (
+                frozenset((kind.removesuffix("s"), own) for own in value)
+                if "ListTypeAttributes" in self.enabled
+                else frozenset()
+            )
         return frozenset([(kind, value)])

@@ -91,4 +91,6 @@ class TableProvider:
 
 
 def _value(attribute: resource.DeviceAttribute) -> Any:
-    return next(getattr(attribute, name) for name in attribute.__struct_fields__ if getattr(attribute, name) is not None)
+    return next(
+        getattr(attribute, name) for name in attribute.__struct_fields__ if getattr(attribute, name) is not None
+    )

@@ -21,7 +21,6 @@ import msgspec
 
 from dynamic_memory.allocation.bench import bench
 from dynamic_memory.allocation.protocol import answer
-from dynamic_memory.allocation.selectors import CelProvider
 from dynamic_memory.errors import DynamicMemoryError
 
 __all__ = ["main", "serve"]
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
                 return 0
             case ["--bench", file, text]:
                 seconds = float(text)
-                sys.stdout.buffer.write(bench(file, seconds, CelProvider, _Progress()) + b"\n")
+                sys.stdout.buffer.write(bench(file, seconds, _share_id, _Progress()) + b"\n")
                 return 0
     except BrokenPipeError:
         # Nobody listens any more; the interpreter would complain when it flushes.
@@ -83,12 +82,16 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
         if not line.strip():
             continue
         progress.reset()
-        reply = answer(line, lambda: str(uuid.uuid4()), progress)
+        reply = answer(line, _share_id, progress)
         if not reply.readable:
             status = 1
         sink.write(reply.line + b"\n")
         sink.flush()
     return status
+
+
+def _share_id() -> str:
+    return str(uuid.uuid4())
 
 
 def _say(text: str) -> None:

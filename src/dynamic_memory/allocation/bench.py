@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,7 @@ class Workload(msgspec.Struct, rename="camel"):
     features: str | list[str] | None = None
 
 
-def bench(file: str, seconds: float, provider: type[CelProvider], progress: Progress) -> bytes:
+def bench(file: str, seconds: float, share_id: Callable[[], str], progress: Progress) -> bytes:
     """Measure every scenario of a file for so many seconds, and return the report as JSON.
 
     Raises:
@@ -69,7 +70,7 @@ def bench(file: str, seconds: float, provider: type[CelProvider], progress: Prog
         inventory.put_claim(msgspec.json.decode(raw, type=resource.ResourceClaim), f"{number}")
         progress("claims", 1)
     load.slices, load.allocated_claims = [], []
-    allocator = Allocator(inventory, provider(features))
+    allocator = Allocator(inventory, CelProvider(features, share_id))
     gc.collect()
     gc.freeze()
     report = {}

@@ -197,7 +197,19 @@ class Device:
 class Part:
     """One ResourceSlice as a part of its pool; `spec` is without the devices."""
 
-    __slots__ = ("content", "devices", "driver", "filter", "generation", "grouped", "key", "name", "pool", "serial", "spec")
+    __slots__ = (
+        "content",
+        "devices",
+        "driver",
+        "filter",
+        "generation",
+        "grouped",
+        "key",
+        "name",
+        "pool",
+        "serial",
+        "spec",
+    )
 
     def __init__(self, key: str, serial: int, piece: resource.ResourceSlice, models: Models) -> None:
         spec = piece.spec

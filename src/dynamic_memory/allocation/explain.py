@@ -69,8 +69,12 @@ class Explaining(Reporter):
         reasons = list(self._rejected.values())
         for reason in _CLOSEST:
             found = [(device, detail) for device, own, detail in reasons if own is reason]
-            if found:
-                return _phrase(want, reason, [device for device, _ in found], found[0][1])
+            text = _phrase(want, reason, [device for device, _ in found], found[0][1]) if found else None
+            if text is not None:
+                return text
+        if reasons:
+            pools = ", ".join(dict.fromkeys(device.id[1] for device, _, _ in reasons))
+            return f"pool {pools}: what is left is needed for other requests of the same claims"
         there = len(view.candidates(want.shape).devices)
         if there:
             return f"request {want.full_name}: {there} of {max(want.count, 1)} devices wanted are there"
@@ -103,7 +107,7 @@ def _nothing(view: NodeView, text: str) -> str:
     return "; ".join((text, *notes))
 
 
-def _phrase(want: Want, reason: Reason, devices: list[Device], detail: str) -> str:
+def _phrase(want: Want, reason: Reason, devices: list[Device], detail: str) -> str | None:
     device = devices[0]
     pool = device.id[1]
     match reason:
@@ -127,8 +131,8 @@ def _all_of(devices: list[Device], *, verb: bool = True) -> str:
     return f"{len(devices)} devices" + (" are" if verb else "")
 
 
-def _capacity(want: Want, devices: list[Device]) -> str:
-    """Name the device that came closest, and the capacity that it lacks."""
+def _capacity(want: Want, devices: list[Device]) -> str | None:
+    """Name the device that came closest, and the capacity that it lacks; None if other requests took what was there."""
     best: tuple[int, str] | None = None
     for device in devices:
         answer = taken(want.charge, device.kind) if want.charge is not None else None
@@ -143,6 +147,4 @@ def _capacity(want: Want, devices: list[Device]) -> str:
                 wanted = Quantity(answer.amounts[name].nano, answer.amounts[name].format)
                 what = "" if len(answer.ceilings) == 1 else f" of {name}"
                 best = (lacking, f"pool {device.id[1]} has {free} of {wanted} wanted{what}")
-    if best is None:
-        return f"pool {devices[0].id[1]}: what is left was taken by other requests of the same claims"
-    return best[1]
+    return None if best is None else best[1]

@@ -9,7 +9,7 @@ like one that cannot be served, so that answers and questions stay in step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -65,7 +65,7 @@ class CelQuery(msgspec.Struct, rename="camel"):
 
     expression: str
     features: str | list[str] | None = None
-    env: str = "stored"
+    env: Literal["stored", "new"] = "stored"
     device: CelDevice = msgspec.field(default_factory=CelDevice)
 
 
@@ -115,8 +115,6 @@ def _allocate(query: Query, share_id: Callable[[], str], progress: Progress) -> 
 
 
 def _evaluate(query: CelQuery) -> dict[str, Any]:
-    if query.env not in {"stored", "new"}:
-        raise InvalidInput("env", '"stored" or "new"', query.env)
     device = query.device
     spec = resource.Device(
         name="",
@@ -124,5 +122,4 @@ def _evaluate(query: CelQuery) -> dict[str, Any]:
         capacity=device.capacity,
         allow_multiple_allocations=device.allow_multiple_allocations,
     )
-    features = Features.of(query.features)
-    return evaluate_expression(query.expression, device.driver, spec, features, stored=query.env == "stored")
+    return evaluate_expression(query.expression, device.driver, spec, Features.of(query.features), query.env)

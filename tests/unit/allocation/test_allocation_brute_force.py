@@ -37,9 +37,7 @@ def matches(expression: str, driver: str, device: dict[str, Any]) -> bool:
     attributes = {name: next(iter(own.values())) for name, own in device.get("attributes", {}).items()}
     capacity = {name: Quantity.parse(own["value"]) for name, own in device.get("capacity", {}).items()}
     try:
-        return evaluate(
-            expression, driver, attributes, capacity, multi=device.get("allowMultipleAllocations", False)
-        )
+        return evaluate(expression, driver, attributes, capacity, multi=device.get("allowMultipleAllocations", False))
     except SelectorProblem:
         # There was no error, so the engine did not come to this device: it is in use, or not needed.
         return False

@@ -78,7 +78,15 @@ def test_a_constraint(node: World) -> None:
 
     assert explain(node, request("x", "4Gi"), request("y", "4Gi"), **TIED) == (
         "pool a: device d is out because of the constraint on dra.memory/fabricDomain"
-    ) or "constraint on dra.memory/fabricDomain" in explain(node, request("x", "4Gi"), request("y", "4Gi"), **TIED)
+    )
+
+
+def test_what_other_requests_of_the_claim_need(node: World) -> None:
+    node.slice("a", [memory("d", "4Gi")])
+
+    assert explain(node, request("x", "3Gi"), request("y", "3Gi")) == (
+        "pool a: what is left is needed for other requests of the same claims"
+    )
 
 
 def test_devices_in_use(node: World) -> None:

@@ -38,10 +38,18 @@ def spread(case: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     for piece in slices:
         for device in piece["spec"].get("devices", ()):
             if rng.random() < 0.3 and not device.get("allowMultipleAllocations"):
-                result = {"request": "r", "driver": piece["spec"]["driver"], "pool": piece["spec"]["pool"]["name"],
-                          "device": device["name"]}
-                claims.append({"metadata": {"name": f"x{len(claims)}"},
-                               "status": {"allocation": {"devices": {"results": [result]}}}})
+                result = {
+                    "request": "r",
+                    "driver": piece["spec"]["driver"],
+                    "pool": piece["spec"]["pool"]["name"],
+                    "device": device["name"],
+                }
+                claims.append(
+                    {
+                        "metadata": {"name": f"x{len(claims)}"},
+                        "status": {"allocation": {"devices": {"results": [result]}}},
+                    }
+                )
     return {**case, "nodes": nodes, "slices": slices, "allocatedClaims": [*case["allocatedClaims"], *claims]}
 
 

@@ -60,7 +60,9 @@ class Expressions:
 
 def _compile(expression: str, where: str) -> Program:
     if len(expression) > MAX_EXPRESSION:
-        raise ExpressionError(where, f"an expression has at most {MAX_EXPRESSION} characters, this has {len(expression)}")
+        raise ExpressionError(
+            where, f"an expression has at most {MAX_EXPRESSION} characters, this has {len(expression)}"
+        )
     return _interim(expression, where)
 
 

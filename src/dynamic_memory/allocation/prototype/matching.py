@@ -60,9 +60,7 @@ class Classes:
             ]
         return known
 
-    def meets(
-        self, name: str, constraints: str | None, driver: str, kind: HasAnswers, where: str
-    ) -> DeviceClass | str:
+    def meets(self, name: str, constraints: str | None, driver: str, kind: HasAnswers, where: str) -> DeviceClass | str:
         """Return the leaf class by which a device of a driver, with these attributes, can be had, or why it cannot.
 
         Raises:

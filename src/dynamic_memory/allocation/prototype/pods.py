@@ -291,7 +291,9 @@ class _Reader:
         if spec.set_claim_spec is not None:
             return ClaimUse(form, entry, DeviceSetClaim(metadata=metadata, spec=spec.set_claim_spec), made=True)
         assert spec.privileged_claim_spec is not None  # noqa: S101 - the type admits one of three
-        return ClaimUse(form, entry, DevicePrivilegedClaim(metadata=metadata, spec=spec.privileged_claim_spec), made=True)
+        return ClaimUse(
+            form, entry, DevicePrivilegedClaim(metadata=metadata, spec=spec.privileged_claim_spec), made=True
+        )
 
     def _copied(self, form: str, entry: str, template: dict[str, Any], path: str) -> ClaimUse:
         """P5: a claim like another one, under a name of its own."""
@@ -311,9 +313,7 @@ class _Reader:
         spec = {"deviceClass": class_} if counts else {"devices": [{"name": instance, "allOf": [{"class": class_}]}]}
         return self._make(form, entry, suffix, metadata, spec, path)
 
-    def _make(
-        self, form: str, entry: str, suffix: str, metadata: object, spec: dict[str, Any], path: str
-    ) -> ClaimUse:
+    def _make(self, form: str, entry: str, suffix: str, metadata: object, spec: dict[str, Any], path: str) -> ClaimUse:
         name = self._called(suffix, metadata)
         body = {
             "apiVersion": VERSION,
@@ -379,7 +379,9 @@ def _requests(claim: AnyClaim) -> list[str]:
         return [instance.name for instance in claim.spec.devices]
     if isinstance(claim, resource.ResourceClaim):
         requests = claim.spec.devices.requests
-        return [name for entry in requests for name in (entry.name, *(f"{entry.name}/{o.name}" for o in entry.first_available))]
+        return [
+            name
+            for entry in requests
+            for name in (entry.name, *(f"{entry.name}/{o.name}" for o in entry.first_available))
+        ]
     return []
-
-

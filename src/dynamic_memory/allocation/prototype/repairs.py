@@ -163,7 +163,9 @@ def _pool(body: dict[str, Any], found: list[Repair]) -> dict[str, Any]:
             mended.append(device)
         spec["devices"] = mended
         if maps:
-            found.append(Repair("spec.devices", f"claim resources as map of name to capacity read as a list ({maps} x)"))
+            found.append(
+                Repair("spec.devices", f"claim resources as map of name to capacity read as a list ({maps} x)")
+            )
         if renamed:
             text = f"names of shared resources with leading zeros read without ({renamed} x)"
             found.append(Repair("spec.devices", text, minor=True))

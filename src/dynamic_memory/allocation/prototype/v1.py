@@ -156,9 +156,7 @@ class Counting:
 
         return options
 
-    def _usable(
-        self, claim: CountingClaim, pools: list[Pool], free: dict[str, int], record: _Record
-    ) -> list[Pool]:
+    def _usable(self, claim: CountingClaim, pools: list[Pool], free: dict[str, int], record: _Record) -> list[Pool]:
         usable = []
         for pool in pools:
             reason = self._reason(claim, pool, free[pool.name])
@@ -211,9 +209,7 @@ class Counting:
 
 def _equal(names: Sequence[str], pool: Pool, others: Sequence[PoolCount]) -> bool:
     own: dict[str, Value] = pool.kind.attributes
-    return all(
-        name in own and (not others or others[0].pool.kind.attributes.get(name) == own[name]) for name in names
-    )
+    return all(name in own and (not others or others[0].pool.kind.attributes.get(name) == own[name]) for name in names)
 
 
 def _combinations(pools: list[Pool], hopeless: bool) -> Iterator[tuple[Pool, ...]]:

@@ -172,9 +172,7 @@ class Search:
         parts = [part for goal in goals for part in goal]
         self._relevant = sorted(
             {
-                name
-                for part in parts
-                for name in (*part.detail.match_attributes, *part.detail.distinct_attributes)
+                name for part in parts for name in (*part.detail.match_attributes, *part.detail.distinct_attributes)
             }.union(*(claim.spec.match_attributes for claim in claims.values()))
         )
         self._candidates = [self._candidates_of(part) for part in parts]

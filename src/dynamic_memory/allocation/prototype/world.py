@@ -130,7 +130,9 @@ class World:
             if other.metadata.name == way[0]:
                 circle = " -> ".join([*way, other.metadata.name])
                 path = f"class {way[0]}: spec.selector"
-                raise InvalidInput(path, f"a selector of leaf classes; meta classes select each other in a circle: {circle}")
+                raise InvalidInput(
+                    path, f"a selector of leaf classes; meta classes select each other in a circle: {circle}"
+                )
             if other.metadata.name not in way:
                 self._check_circle(other, way)
 
