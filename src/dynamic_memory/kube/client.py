@@ -109,16 +109,12 @@ class Client:
 
         """
         try:
-            config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
-            single = config.get(context)
-            if single is None:
-                raise InvalidInput("kubeconfig", f"a context named {context}", kubeconfig)
-            if single.user is not None and single.user.exec is not None:
-                _check_exec(single.user.exec.apiVersion)
-            parameters = ConnectionParams(timeout=httpx2.Timeout(TIMEOUT, pool=None), trust_env=False)
-            return cls(AsyncClient(single, parameters))
-        except (LightkubeConfigError, OSError, KeyError, ValueError) as error:
-            raise InvalidInput("kubeconfig", f"a usable configuration of a cluster ({error})", kubeconfig) from error
+            return cls(_connect(kubeconfig, context))
+        except InvalidInput:
+            raise
+        except Exception as error:  # whatever lightkube stumbles over, it is what the file says
+            what = f"a usable configuration of a cluster ({type(error).__name__}: {error})"
+            raise InvalidInput("kubeconfig", what, kubeconfig) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -317,6 +313,16 @@ class Client:
             return self._decoder(kind).decode(answer)
         except msgspec.DecodeError as error:
             raise undecodable(200, error) from error
+
+
+def _connect(kubeconfig: str | None, context: str | None) -> httpx2.AsyncClient:
+    config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
+    single = config.get(context)
+    if single is None:
+        raise InvalidInput("kubeconfig", "a current context", kubeconfig)
+    if single.user is not None and single.user.exec is not None:
+        _check_exec(single.user.exec.apiVersion)
+    return AsyncClient(single, ConnectionParams(timeout=httpx2.Timeout(TIMEOUT, pool=None), trust_env=False))
 
 
 def _path(kind: Kind[Any], namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:

@@ -135,7 +135,8 @@ class LeaderElection:
                         return
                 self._held_since = asked
             except (ApiError, TimeoutError) as error:
-                log.warning("the lease could not be renewed: %s", error or "no answer", extra={"lease": self._name})
+                what = str(error) or "no answer"
+                log.warning("the lease could not be renewed: %s", what, extra={"lease": self._name})
 
     async def _try_to_hold(self) -> bool:
         """Create, renew or take over the lease; tell whether it is ours now, False if it is somebody else's.
