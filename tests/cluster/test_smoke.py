@@ -126,3 +126,20 @@ def test_a_role_process_has_the_token_of_its_node(cluster: Cluster, fake_node: F
     assert user["username"] == "system:serviceaccount:dynamic-memory:driver"
     assert user["extra"]["authentication.kubernetes.io/node-name"] == [fake_node.name]
     role.remove()
+
+
+def test_a_power_cut_ends_everything_and_a_reboot_brings_pods_back(
+    cluster: Cluster, real_node: RealNode, namespace: str
+):
+    pod = _pod("survivor", BUSYBOX, command=["sleep", "1000"])
+    cluster.api.create(pod | {"spec": {**pod["spec"], "restartPolicy": "Always"}}, namespace)
+
+    def started() -> str:
+        status = cluster.api.get("Pod", "survivor", namespace)["status"]
+        container = status.get("containerStatuses", [{}])[0]
+        return container["containerID"] if status["phase"] == "Running" and container.get("ready") else ""
+
+    first = eventually(started, 30, "the pod runs")
+    real_node.reboot()
+    real_node.wait()
+    eventually(lambda: started() not in {"", first}, 60, "the pod runs again, in a new container")
