@@ -45,11 +45,12 @@ class Format(enum.Enum):
 class Quantity:
     """A quantity: immutable, equal and ordered by value, whatever its format."""
 
-    __slots__ = ("_format", "_nanos")
+    __slots__ = ("_format", "_nanos", "_whole")
 
-    def __init__(self, nanos: int, form: Format = Format.DECIMAL_SI) -> None:
+    def __init__(self, nanos: int, form: Format = Format.DECIMAL_SI, *, whole: bool = True) -> None:
         self._nanos = nanos
         self._format = form
+        self._whole = whole
 
     @classmethod
     def parse(cls, text: str | int) -> Quantity:
@@ -79,7 +80,8 @@ class Quantity:
         nanos = _ceiling(exact * NANO)
         if form is Format.BINARY_SI:
             nanos = min(nanos, LARGEST * NANO)
-        return cls(-nanos if match["sign"] == "-" else nanos, form)
+        whole = not digits.partition(".")[2] and (factor.denominator == 1)
+        return cls(-nanos if match["sign"] == "-" else nanos, form, whole=whole)
 
     @classmethod
     def of_bytes(cls, count: int, *, binary: bool = True) -> Quantity:
@@ -95,6 +97,11 @@ class Quantity:
     def nanos(self) -> int:
         """The value in billionths, exact."""
         return self._nanos
+
+    @property
+    def is_int64(self) -> bool:
+        """Whether apimachinery holds it as a whole number of 64 bits: not if it was written with a fraction (1.0)."""
+        return self._whole and not self._nanos % NANO and -LARGEST - 1 <= self._nanos // NANO <= LARGEST
 
     @property
     def sign(self) -> int:
@@ -156,19 +163,22 @@ class Quantity:
         return self._nanos < (other._nanos if isinstance(other, Quantity) else other * NANO)
 
     def __add__(self, other: Quantity | int) -> Quantity:
-        return Quantity(self._nanos + _nanos(other), self._common(other))
+        return Quantity(self._nanos + _nanos(other), self._common(other), whole=self._both_whole(other))
 
     def __sub__(self, other: Quantity | int) -> Quantity:
-        return Quantity(self._nanos - _nanos(other), self._common(other))
+        return Quantity(self._nanos - _nanos(other), self._common(other), whole=self._both_whole(other))
 
     def __mul__(self, factor: int) -> Quantity:
-        return Quantity(self._nanos * factor, self._format)
+        return Quantity(self._nanos * factor, self._format, whole=self._whole)
 
     def __neg__(self) -> Quantity:
-        return Quantity(-self._nanos, self._format)
+        return Quantity(-self._nanos, self._format, whole=self._whole)
 
     def __bool__(self) -> bool:
         return bool(self._nanos)
+
+    def _both_whole(self, other: Quantity | int) -> bool:
+        return self._whole and (not isinstance(other, Quantity) or other._whole)
 
     def _common(self, other: Quantity | int) -> Format:
         """Zero takes the format of what is added to it, as in apimachinery."""

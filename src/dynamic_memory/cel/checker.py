@@ -28,6 +28,7 @@ from dynamic_memory.cel.ast import (
     Ternary,
 )
 from dynamic_memory.cel.errors import CompileError, Fault
+from dynamic_memory.cel.functions import text
 from dynamic_memory.cel.functions.times import parse_duration, parse_timestamp
 from dynamic_memory.cel.lexer import place
 from dynamic_memory.cel.regex import compile_regex
@@ -44,6 +45,7 @@ _TYPE_NAMES = {
     "google.protobuf.Timestamp", "google.protobuf.Duration", "kubernetes.Quantity", "kubernetes.Semver",
     "kubernetes.URL", "net.IP", "net.CIDR", "kubernetes.NamedFormat",
 }  # fmt: skip
+_FOLDED = frozenset(("int", "uint", "double", "bool"))
 _VALIDATED = {
     "matches": compile_regex, "find": compile_regex, "findAll": compile_regex,
     "duration": parse_duration, "timestamp": parse_timestamp,
@@ -55,7 +57,7 @@ class Declarations:
 
     def __init__(self, variables: Mapping[str, Type], overloads: tuple[Overload, ...], objects: Mapping[str, ObjectType]) -> None:
         self.variables = dict(variables)
-        self.objects = dict(objects)
+        self.objects = objects
         self.functions: dict[tuple[str, bool], list[Overload]] = {}
         for overload in overloads:
             self.functions.setdefault((overload.function, overload.member), []).append(overload)
@@ -80,6 +82,7 @@ class _Checker:
         self.env = declarations
         self.scope: dict[str, tuple[int, Type]] = {}
         self.slots = 0
+        self.mixed = False
         self.visitors = {
             Literal: self.literal, Ident: self.ident, Select: self.select, Has: self.has, Call: self.call,
             Logic: self.logic, Ternary: self.ternary, ListNode: self.list_node, MapNode: self.map_node,
@@ -130,8 +133,6 @@ class _Checker:
         if not node.optional and (name := self.dotted(node)) is not None:
             if name in _TYPE_NAMES:
                 return self.type_name(node, name)
-            if name in self.env.objects:
-                return self.type_name(node, name)
         node.operand = self.visit(node.operand)
         operand = node.operand.type
         through = operand.kind == "optional"
@@ -171,7 +172,14 @@ class _Checker:
                 node.member = False
                 del node.args[0]
         args = node.args
+        if node.function == "format" and node.member:
+            self.mixed, outer = True, self.mixed
+            args[:] = [self.visit(arg) for arg in args]
+            self.mixed = outer
+            self.format_literal(node)
         for at, arg in enumerate(args):
+            if type(arg) is ListNode and node.function == "format":
+                continue
             if type(arg) is Literal:
                 arg.type = _LITERALS[type(arg.value)]
             else:
@@ -189,7 +197,24 @@ class _Checker:
                 _VALIDATED[node.function](args[-1].value)
             except Fault as fault:
                 self.fail(args[-1], f"invalid {node.function} argument: {fault}", f"a literal that {node.function} takes")
+        if node.function in _FOLDED and type(args[0]) is Literal:
+            try:
+                node.overloads[0].call(args[0].value)
+            except Fault as fault:
+                self.fail(args[0], f"program instantiation failed: {fault}", f"a literal that {node.function} takes")
         return node
+
+    def format_literal(self, node: Call) -> None:
+        """Refuse what a literal template and literal arguments show to fail."""
+        template, arguments = node.args[0], node.args[-1]
+        if type(template) is not Literal or type(arguments) is not ListNode:
+            return
+        if type(template.value) is str and all(type(element) is Literal for element in arguments.elements):
+            values = [element.value for element in arguments.elements if type(element) is Literal]
+            try:
+                text.format_text(template.value, values)
+            except Fault as fault:
+                self.fail(template, str(fault), "a verb that suits each argument")
 
     def resolve(self, node: Call) -> tuple[Type, tuple[Overload, ...]] | None:
         given = [arg.type for arg in node.args]
@@ -242,6 +267,8 @@ class _Checker:
         if seen is None or seen is node.type:
             return node.type
         joined = join(seen, node.type)
+        if joined is None and self.mixed:
+            return t.DYN
         if joined is None:
             self.fail(node, f"expected type '{seen}' but found '{node.type}'", str(seen))
         return joined
@@ -313,7 +340,7 @@ class _Checker:
     def comprehension(self, node: Comprehension) -> Node:
         node.range = self.visit(node.range)
         over = node.range.type
-        if over.kind not in ("list", "map", "dyn"):
+        if over.kind not in ("list", "map", "dyn") or over is t.ANY:
             self.fail(node.range, f"expression of type '{over}' cannot be range of a comprehension (must be list, map, or dynamic)", "a list or map")  # fmt: skip
         first = over.params[0] if over.params else t.DYN
         second = over.params[-1] if over.params else t.DYN

@@ -30,7 +30,7 @@ from dynamic_memory.cel.ast import (
 )
 from dynamic_memory.cel.functions.kubernetes import Format
 from dynamic_memory.cel.types import Declared, Overload
-from dynamic_memory.cel.values import kind_of, size_of
+from dynamic_memory.cel.values import TypeValue, kind_of, size_of
 
 __all__ = ["CREATE_LIST", "CREATE_MAP", "CREATE_OBJECT", "UNBOUNDED", "actual_cost", "estimate"]
 
@@ -90,6 +90,8 @@ class _Estimator:
         return 1 if node.type.kind in _SCALARS else UNBOUNDED
 
     def literal(self, node: Literal) -> _Known:
+        if type(node.value) is TypeValue:
+            return _Known(0)
         return _Known(0, len(node.value) if isinstance(node.value, str | bytes) else 1)
 
     def ident(self, node: Ident) -> _Known:
@@ -100,7 +102,7 @@ class _Estimator:
 
     def select(self, node: Select) -> _Known:
         operand = self.visit(node.operand)
-        counted = node.operand.type.kind in ("map", "object")
+        counted = node.optional or node.operand.type.kind in ("map", "object")
         return _Known(_cap(operand.cost + counted), declared=_field(operand.declared, node.field))
 
     def has(self, node: Has) -> _Known:
@@ -144,7 +146,7 @@ class _Estimator:
         target = self.visit(node.target)
         self.scope[node.slot] = _Known(1, declared=target.declared)
         body = self.visit(node.body)
-        return _Known(_cap(target.cost * 2 + CREATE_LIST + 3 + body.cost))
+        return _Known(_cap(target.cost * 2 + CREATE_LIST + (2 if node.flat else 3) + body.cost))
 
     def comprehension(self, node: Comprehension) -> _Known:
         over = self.visit(node.range)
@@ -158,11 +160,11 @@ class _Estimator:
         entry: tuple[int, int] | None = None
         size: int | None = count
         if node.kind in ("all", "exists"):
-            start, step, size = 1, body.cost + (2 if node.kind == "all" else 3), 1
+            start, step, size = 1, body.cost + (3 if node.kind == "all" else 4), 1
         elif node.kind == "exists_one":
             start, step, size = 2, body.cost + 2, 1
         elif node.kind in ("transformMap", "transformMapEntry"):
-            start, step = CREATE_MAP + 1, body.cost + condition + 3
+            start, step = CREATE_MAP + 1, body.cost + condition + (3 if node.kind == "transformMap" else 2)
         else:
             made = 0 if node.kind == "filter" else body.cost
             test = body.cost if node.kind == "filter" else condition
@@ -205,14 +207,13 @@ class _Estimator:
     def work(self, overload: Overload, node: Call, args: list[_Known], sizes: list[int]) -> tuple[int, int | None]:  # noqa: C901, PLR0911, PLR0912 - a table of cases
         name, signature = overload.function, overload.id
         if name in _TRAVERSED:
-            if node.args[0].type.kind == "string":
-                return _times(sizes[0], _STRING), None
             element = 1
             params = node.args[0].type.params
+            if not params and name != "includes":
+                return _times(sizes[0], _STRING), None
             if params and params[0].kind in ("string", "bytes"):
-                known = args[0].entry[1] if args[0].entry else None
-                if known is None and args[0].declared and args[0].declared.element:
-                    known = args[0].declared.element.size
+                declared = args[0].declared.element if args[0].declared else None
+                known = declared.size if declared else None
                 element += _times(UNBOUNDED if known is None else known, _STRING)
             return _cap(sizes[0] * element), None
         if signature == "cidr_ip":
@@ -234,7 +235,8 @@ class _Estimator:
         if name == "split":
             return _times(sizes[0], 2 * _STRING), sizes[0]
         if name == "join":
-            element = args[0].entry[1] if args[0].entry else UNBOUNDED
+            declared = args[0].declared.element if args[0].declared else None
+            element = UNBOUNDED if declared is None or declared.size is None else declared.size
             separator = sizes[1] * max(sizes[0] - 1, 0) if len(sizes) > 1 else 0
             size = _cap(sizes[0] * element + separator)
             return _times(size, _STRING), size
@@ -243,6 +245,15 @@ class _Estimator:
             return cost, sizes[0] if name != "matches" else None
         if name == "contains":
             return _cap(_times(sizes[0], _STRING) * _times(sizes[1], _STRING)), None
+        if name in ("distinct", "sort"):
+            return _cap(CREATE_LIST + 1 + 2 * sizes[0] * sizes[0]), sizes[0]
+        if name in ("flatten", "reverse"):
+            return _cap(CREATE_LIST + 1 + sizes[0]), sizes[0] if name == "reverse" else None
+        if name in ("slice", "lists.range"):
+            count = self.counted(node, sizes)
+            return _cap(CREATE_LIST + 1 + count), count
+        if name in ("sets.contains", "sets.intersects", "sets.equivalent"):
+            return _cap(1 + sizes[0] * sizes[1] * (2 if name == "sets.equivalent" else 1)), None
         if name == "ip.isCanonical":
             return _times(sizes[0], 2 * _STRING), None
         if name == "containsIP":
@@ -270,6 +281,14 @@ class _Estimator:
                 return (_times(_MAX_FORMAT, _STRING) if kinds == "format" else 1), None
             return _times(min(sizes[0], sizes[1]), _STRING), None
         return 1, None
+
+
+    def counted(self, node: Call, sizes: list[int]) -> int:
+        """Return the most elements that slice or lists.range makes."""
+        bounds = [arg.value for arg in node.args if type(arg) is Literal and type(arg.value) is int]
+        if node.function == "slice":
+            return max(bounds[1] - bounds[0], 0) if len(bounds) > 1 else sizes[0]
+        return max(bounds[0], 0) if bounds else UNBOUNDED
 
 
 def _field(declared: Declared | None, name: str) -> Declared | None:

@@ -98,15 +98,9 @@ class _Builder:
         def variable(frame: Frame) -> Any:
             frame.cost += 1
             try:
-                value = frame.bindings[name]
+                return frame.bindings[name]
             except KeyError:
                 raise self.error(node, f"no such attribute(s): {name}") from None
-            if type(value) is Deferred:
-                try:
-                    value = value.get(frame)
-                except EvaluationError as error:
-                    raise self.error(node, f"composited variable {name!r} fails to evaluate: {error.message}") from error
-            return value
 
         return variable
 
@@ -230,12 +224,7 @@ class _Builder:
         optional = node.optional
         if all(type(element) is Literal for element in node.elements):
             constant = tuple(element.value for element in node.elements if type(element) is Literal)
-
-            def literal(frame: Frame) -> Any:
-                frame.cost += CREATE_LIST
-                return constant
-
-            return literal
+            return lambda _: constant  # cel-go makes it once, so it costs nothing here
 
         def run(frame: Frame) -> Any:
             frame.cost += CREATE_LIST
@@ -328,7 +317,7 @@ class _Builder:
 
     def quantifier(self, node: Comprehension, body: Run, _: Run | None) -> Callable[[Frame, Any], Any]:
         decisive = node.kind == "exists"
-        per_item = 3 if decisive else 2
+        per_item = 4 if decisive else 3
 
         def run(frame: Frame, items: Any) -> bool:
             error: EvaluationError | None = None
@@ -343,6 +332,7 @@ class _Builder:
                     error = error or failure
                     continue
                 if value is decisive:
+                    frame.cost += per_item - 1
                     return decisive
                 if type(value) is not bool:
                     error = error or self.error(node.body, f"{NO_OVERLOAD}: got '{kind_of(value)}', expected bool")
@@ -365,12 +355,12 @@ class _Builder:
 
     def filter(self, node: Comprehension, body: Run, _: Run | None) -> Callable[[Frame, Any], Any]:
         def run(frame: Frame, items: Any) -> list[Any]:
-            frame.cost += CREATE_LIST + 1
+            frame.cost += 2
             result = []
             for _, item in items:
                 frame.cost += 1
                 if self.boolean(node.body, body(frame)):
-                    frame.cost += CREATE_LIST + 2
+                    frame.cost += CREATE_LIST + 1
                     result.append(item)
             return result
 
@@ -378,7 +368,7 @@ class _Builder:
 
     def transform(self, node: Comprehension, body: Run, condition: Run | None) -> Callable[[Frame, Any], Any]:
         def run(frame: Frame, items: Any) -> list[Any]:
-            frame.cost += CREATE_LIST + 1
+            frame.cost += 1
             result = []
             for _ in items:
                 frame.cost += 1
@@ -393,7 +383,7 @@ class _Builder:
         by_entry = node.kind == "transformMapEntry"
 
         def run(frame: Frame, items: Any) -> dict[Any, Any]:
-            frame.cost += CREATE_MAP + 1
+            frame.cost += 1
             result: dict[Any, Any] = {}
             for key, _ in items:
                 frame.cost += 1
@@ -418,7 +408,6 @@ class _Builder:
         value, body, slot = self.make(node.value), self.make(node.body), node.slot
 
         def run(frame: Frame) -> Any:
-            frame.cost += CREATE_LIST
             frame.slots[slot] = _Lazy(value)
             return body(frame)
 
@@ -447,30 +436,6 @@ class _Lazy:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-
-
-class Deferred:
-    """A variable that another program computes when it is first read (admission policies)."""
-
-    __slots__ = ("compute", "done", "failure", "value")
-
-    def __init__(self, compute: Callable[[Frame], Any]) -> None:
-        self.compute = compute
-        self.done = False
-        self.failure: EvaluationError | None = None
-        self.value: Any = None
-
-    def get(self, frame: Frame) -> Any:
-        """Return the value; its cost counts for the one who reads it first."""
-        if not self.done:
-            try:
-                self.value = self.compute(frame)
-            except EvaluationError as error:
-                self.failure = error
-            self.done = True
-        if self.failure is not None:
-            raise self.failure
-        return self.value
 
 
 def _dispatcher(overloads: tuple[Overload, ...], given: list[str]) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from dynamic_memory.cel.errors import Fault
 from dynamic_memory.cel.functions.signature import declare
-from dynamic_memory.cel.values import INT_MAX, INT_MIN, NONE, Optional, Semver
+from dynamic_memory.cel.values import NONE, Optional, Semver
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity
 
@@ -57,13 +57,9 @@ def _semver(text: str, normalize: bool = False) -> Semver:
 
 
 def _as_integer(quantity: Quantity) -> int:
-    if not _is_integer(quantity):
+    if not quantity.is_int64:
         raise Fault("cannot convert value to integer")
     return quantity.value()
-
-
-def _is_integer(quantity: Quantity) -> bool:
-    return quantity.nanos % 10**9 == 0 and INT_MIN <= quantity.value() <= INT_MAX
 
 
 def _compare(a: Any, b: Any) -> int:
@@ -359,7 +355,7 @@ OVERLOADS = declare(
         ("quantity_compare_to", "Quantity.compareTo(Quantity) -> int", _compare),
         ("quantity_get_float", "Quantity.asApproximateFloat() -> double", lambda q: float(q.as_fraction())),
         ("quantity_get_int", "Quantity.asInteger() -> int", _as_integer),
-        ("quantity_is_integer", "Quantity.isInteger() -> bool", _is_integer),
+        ("quantity_is_integer", "Quantity.isInteger() -> bool", lambda q: q.is_int64),
         ("quantity_add", "Quantity.add(Quantity) -> Quantity", lambda a, b: a + b),
         ("quantity_add_int", "Quantity.add(int) -> Quantity", lambda a, b: a + b),
         ("quantity_sub", "Quantity.sub(Quantity) -> Quantity", lambda a, b: a - b),

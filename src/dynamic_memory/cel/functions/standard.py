@@ -33,11 +33,14 @@ from dynamic_memory.cel.values import (
     find,
     kind_of,
     less,
+    make_key,
 )
 
 __all__ = ["OVERLOADS", "add", "divide", "index", "is_in", "modulo", "multiply", "negate", "subtract", "to_text"]
 
 _NO_OVERLOAD = "no such overload"
+MAX_PLAIN = 6
+"""Digits before the point of a double beyond which Go writes an exponent (strconv's format g)."""
 
 
 def _uint(number: int) -> Uint:
@@ -168,17 +171,10 @@ def is_in(value: Any, container: Any) -> bool:
     if kind_of(container) != "map":
         raise Fault(_NO_OVERLOAD)
     try:
-        key = find_key(value)
+        key = make_key(value)
     except Fault:
         return False
     return key in container
-
-
-def find_key(value: Any) -> Any:
-    """Return what a map would hold a value under."""
-    from dynamic_memory.cel.values import make_key  # noqa: PLC0415 - kept beside its only use
-
-    return make_key(value)
 
 
 def _not(value: Any) -> bool:
@@ -203,18 +199,21 @@ def format_double(value: float) -> str:
     """Return the shortest text of a double, as Go's %g does."""
     if math.isnan(value) or math.isinf(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    digits, _, exponent = f"{value!r}e0".partition("e")
-    shown = f"{value:e}" if value else "0e+00"
-    power = int(shown.rpartition("e")[2])
-    if not -5 < power < 21:  # noqa: PLR2004 - where Go turns to exponents
-        mantissa = digits.removesuffix(".0") if "e" in repr(value) else f"{value:.17e}".partition("e")[0]
-        if "e" not in repr(value):
-            mantissa = min((f"{value:.{n}e}" for n in range(18)), key=lambda text: (float(text) != value, len(text))).partition("e")[0]
-        return f"{mantissa}e{power:+03d}"
-    if exponent != "0":
-        text = f"{value:.25f}".rstrip("0").rstrip(".") if power < 0 else f"{value:.0f}"
-        return text if float(text) == value else repr(value)
-    return digits.removesuffix(".0")
+    mantissa, _, exponent = f"{value!r}e0".removesuffix("e0").partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, decimals = mantissa.lstrip("-").partition(".")
+    decimals = "" if decimals == "0" else decimals
+    digits = (whole + decimals).lstrip("0")
+    if not digits:
+        return f"{sign}0"
+    point = len(whole) + int(exponent or 0) - (len(whole + decimals) - len(digits))
+    digits = digits.rstrip("0")
+    if not -4 <= point - 1 < MAX_PLAIN:
+        rest = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{rest}e{point - 1:+03d}"
+    if point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    return f"{sign}{digits[:point].ljust(point, '0')}" + (f".{digits[point:]}" if len(digits) > point else "")
 
 
 def to_text(value: Any) -> str:

@@ -16,7 +16,7 @@ from dynamic_memory.cel.functions.standard import to_text
 from dynamic_memory.cel.regex import compile_regex
 from dynamic_memory.cel.values import BoolKey, kind_of
 
-__all__ = ["OVERLOADS"]
+__all__ = ["OVERLOADS", "format_text"]
 
 _SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 _LOWER = {code: code + 32 for code in range(65, 91)}
@@ -87,7 +87,13 @@ def _join(parts: Any, separator: str = "") -> str:
 _VERB = re.compile(r"%(?:%|(?:\.(\d{1,3}))?(.?))", re.DOTALL)
 
 
-def _format(template: str, arguments: Any) -> str:
+def format_text(template: str, arguments: Any) -> str:
+    """Fill a template of `string.format`.
+
+    Raises:
+        Fault: a verb does not suit its argument, or there are too few.
+
+    """
     rest = iter(arguments)
 
     def one(match: re.Match[str]) -> str:
@@ -120,13 +126,18 @@ def _formatted(verb: str, precision: int, value: Any) -> str:
     raise Fault(f"error during formatting: {verb!r} cannot be applied to a value of type {kind}")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, *, quoted: bool = False) -> str:
     kind = kind_of(value)
+    if quoted and kind == "string":
+        return f'"{value}"'
     if kind == "list":
-        return f"[{', '.join(_shown(element) for element in value)}]"
+        return f"[{', '.join(_shown(element, quoted=True) for element in value)}]"
     if kind == "map" and isinstance(value, Mapping):
-        entries = sorted((_shown(key.value if type(key) is BoolKey else key), _shown(item)) for key, item in value.items())
-        return f"{{{', '.join(f'{key}: {item}' for key, item in entries)}}}"
+        entries = sorted(
+            (_shown(key.value if type(key) is BoolKey else key, quoted=True), _shown(item, quoted=True))
+            for key, item in value.items()
+        )
+        return f"{{{', '.join(f'{key}:{item}' for key, item in entries)}}}"
     if kind == "null":
         return "null"
     return repr(value) if kind == "type" else to_text(value)
@@ -169,7 +180,7 @@ OVERLOADS = declare(
         ("string_substring_int", "string.substring(int) -> string", _substring),
         ("string_substring_int_int", "string.substring(int, int) -> string", _substring),
         ("string_trim", "string.trim() -> string", lambda s: s.strip(_SPACES)),
-        ("string_format", "string.format(list(dyn)) -> string", _format),
+        ("string_format", "string.format(list(dyn)) -> string", format_text),
         ("strings_quote", "strings.quote(string) -> string", lambda s: f'"{s.translate(_QUOTES)}"'),
         ("string_find_string", "string.find(string) -> string", _find),
         ("string_find_all_string", "string.findAll(string) -> list(string)", _find_all),
