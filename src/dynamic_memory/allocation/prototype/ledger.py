@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dynamic_memory.allocation.prototype.inventory import Device, Inventory, Pool, ceil_to
-from dynamic_memory.allocation.prototype.types import Allocation, DeviceClaim
+from dynamic_memory.allocation.prototype.types import Allocation, DeviceClaim, DeviceSetClaim
 
 __all__ = ["Grant", "Ledger"]
 
@@ -52,6 +52,12 @@ class Ledger:
                     self._enter_vanished(pool, entry)
                 elif not admin:
                     self._enter(device, _grant(device, entry) if shared and entry.allocations else None)
+
+    def enter_counts(self, claims: Iterable[DeviceSetClaim]) -> None:
+        """Enter the numbers of devices that sets of claims hold."""
+        for claim in claims:
+            for entry in claim.status.allocations:
+                self.counted[entry.device_pool_name] = self.counted.get(entry.device_pool_name, 0) + entry.device_count
 
     def taken(self, device: Device) -> bool:
         """Tell whether anybody has anything of a device."""

@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where does a pod go, and what does it get? All claims of a pod on one node, of whichever generation.
+
+Every node is asked, in the order of names; the best score wins, and of equal scores the first name. Nothing is written:
+a `Decision` says what would have to be. Claims that are allocated already keep what they have, so that a pod that was
+placed before changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dynamic_memory.allocation.allocator import Allocator
+from dynamic_memory.allocation.errors import FatalAllocationError, NodeAllocationError
+from dynamic_memory.allocation.features import Features
+from dynamic_memory.allocation.inventory import Inventory as StableInventory
+from dynamic_memory.allocation.node_selectors import compile_selector
+from dynamic_memory.allocation.prototype.documents import Document
+from dynamic_memory.allocation.prototype.errors import SearchTooLong
+from dynamic_memory.allocation.prototype.expressions import Expressions
+from dynamic_memory.allocation.prototype.ledger import Ledger
+from dynamic_memory.allocation.prototype.matching import Classes
+from dynamic_memory.allocation.prototype.nodes import unfit
+from dynamic_memory.allocation.prototype.pods import ClaimUse, claims_of
+from dynamic_memory.allocation.prototype.reporters import Reporter, Tracing
+from dynamic_memory.allocation.prototype.statuses import MissingConfig, counted_status, device_status, key_text
+from dynamic_memory.allocation.prototype.types import (
+    DeviceClaim,
+    DevicePrivilegedClaim,
+    DeviceSetClaim,
+)
+from dynamic_memory.allocation.prototype.v1 import Counting, CountingClaim, PoolCount, counting_claim
+from dynamic_memory.allocation.prototype.v2 import Pick, Search, parts_of
+from dynamic_memory.allocation.prototype.world import Key, World, key_of
+from dynamic_memory.allocation.selectors import CelProvider
+from dynamic_memory.api import core, resource
+from dynamic_memory.api.meta import ObjectMeta
+from dynamic_memory.errors import InvalidInput
+
+__all__ = ["ClaimOutcome", "Decision", "NodeOutcome", "Scheduler"]
+
+ADMIN_LABEL = "resource.kubernetes.io/admin-access"
+MAX_PODS = 256
+
+
+class NodeOutcome(NamedTuple):
+    """What came of the pod on one node.
+
+    Attributes:
+        node: its name.
+        score: 0 to 100; 0 is "does not fit".
+        failed: the claims that could not be satisfied.
+        reason: why not.
+        options: what was tried, in words; empty unless asked for.
+        counting: the result document of v1; None if there are no claims of it.
+
+    """
+
+    node: str
+    score: int
+    failed: tuple[str, ...] = ()
+    reason: str = ""
+    options: tuple[str, ...] = ()
+    counting: dict[str, Any] | None = None
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        if self.score:
+            return f"{self.node}: satisfied all claims with score {self.score}"
+        if not self.failed:
+            return f"{self.node}: {self.reason}"
+        return f"{self.node}: could not satisfy these claims: {', '.join(self.failed)}"
+
+
+class ClaimOutcome(NamedTuple):
+    """What is to be written for one claim; `status` is whole, `changed` tells whether it differs from what is there."""
+
+    use: ClaimUse
+    status: dict[str, Any]
+    changed: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the claim."""
+        return self.use.claim.metadata.name
+
+
+class Decision(NamedTuple):
+    """The answer for one pod.
+
+    Attributes:
+        pod: namespace and name.
+        node: where it goes; None if nowhere.
+        pending: what it waits for, though devices would be there.
+        nodes: what came of each node.
+        claims: what to write, in the order of the pod's claims.
+        bound: the pod is on its node already.
+
+    """
+
+    pod: Key
+    node: str | None
+    pending: str
+    nodes: list[NodeOutcome]
+    claims: list[ClaimOutcome]
+    bound: bool = False
+
+
+class _Found(NamedTuple):
+    """A solution on one node."""
+
+    picks: list[Pick]
+    counts: dict[str, list[PoolCount]]
+    stable: list[resource.AllocationResult]
+
+
+class Scheduler:
+    """Decides about pods of one world; a decision changes nothing.
+
+    Args:
+        world: all objects.
+        share_id: returns a new UUID, for shares of devices of `resource.k8s.io`.
+        verbose: keep what was tried.
+        progress: called now and then with nodes done and nodes in all.
+
+    """
+
+    def __init__(
+        self,
+        world: World,
+        share_id: Callable[[], str],
+        *,
+        verbose: bool = False,
+        progress: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> None:
+        self._world = world
+        self._share_id = share_id
+        self._verbose = verbose
+        self._progress = progress
+        self._expressions = Expressions()
+
+    def place(self, pod: Document) -> Decision:
+        """Decide where a pod goes.
+
+        Raises:
+            InvalidInput: the pod, a claim or a class is not valid, or refers to what does not exist.
+            ExpressionError: a constraint is wrong in itself.
+            SearchTooLong: no node was found, and on some the search was given up.
+
+        """
+        run = _Run(self._world, pod, claims_of(pod, self._world), self._expressions, self._share_id)
+        nodes: list[NodeOutcome] = []
+        best: NodeOutcome | None = None
+        found: _Found | None = None
+        too_long: SearchTooLong | None = None
+        names = run.nodes()
+        for number, name in enumerate(names):
+            reporter = Tracing() if self._verbose else Reporter()
+            try:
+                outcome, solution = run.on_node(name, reporter)
+            except SearchTooLong as error:
+                too_long = too_long or error
+                outcome, solution = NodeOutcome(name, 0, (), str(error)), None
+            if isinstance(reporter, Tracing):
+                dropped = (f"… and {reporter.dropped} more steps",) if reporter.dropped else ()
+                outcome = outcome._replace(options=(*reporter.lines, *dropped))
+            nodes.append(outcome)
+            if solution is not None and (best is None or outcome.score > best.score):
+                best, found = outcome, solution
+            self._progress(number + 1, len(names))
+        if best is None or found is None:
+            if too_long is not None:
+                raise too_long
+            return Decision(run.key, None, "", nodes, [])
+        try:
+            claims = run.outcomes(found)
+        except MissingConfig as missing:
+            return Decision(run.key, None, str(missing), nodes, [])
+        return Decision(run.key, best.node, "", nodes, claims, bound=run.bound_to == best.node)
+
+
+class _Run:
+    """One decision: the claims of a pod, sorted by who decides about them."""
+
+    def __init__(
+        self, world: World, pod: Document, uses: list[ClaimUse], expressions: Expressions, share_id: Callable[[], str]
+    ) -> None:
+        self._world = world
+        self._uses = uses
+        self._expressions = expressions
+        self._share_id = share_id
+        self.key = key_of(pod.body)
+        self._pod = pod.body
+        spec = pod.body.get("spec") or {}
+        self.bound_to = str(spec.get("nodeName") or "")
+        self._devices: dict[int, DeviceClaim] = {}
+        self._counting: list[tuple[int, CountingClaim]] = []
+        self._privileged: list[tuple[int, DevicePrivilegedClaim]] = []
+        self._stable: list[tuple[int, resource.ResourceClaim]] = []
+        self._homes: set[str] = set()
+        self._selectors: list[resource.AllocationResult] = []
+        self._classes = Classes(world, expressions)
+        self._ledger = Ledger(world.inventory)
+        self._ledger.enter(world.claims.values())
+        self._ledger.enter_counts(world.sets.values())
+        self._stable_inventory: StableInventory | None = None
+        for index, use in enumerate(uses):
+            self._sort(index, use)
+        self._goals = {index: parts_of(index, claim.metadata.name, claim) for index, claim in self._devices.items()}
+        self._check_before()
+
+    def _sort(self, index: int, use: ClaimUse) -> None:
+        match use.claim:
+            case DeviceClaim() | DeviceSetClaim() if use.claim.status.allocations:
+                pools = (
+                    self._world.inventory.pools.get(entry.device_pool_name) for entry in use.claim.status.allocations
+                )
+                self._homes |= {pool.node for pool in pools if pool is not None and pool.node}
+            case DeviceClaim(spec=spec) if spec.counts_devices:
+                self._counting.append((index, counting_claim(use.claim.metadata.name, spec, self._world)))
+            case DeviceClaim():
+                self._devices[index] = use.claim
+            case DeviceSetClaim(metadata=metadata, spec=set_spec):
+                for number, spec in enumerate(set_spec.claim_spec):
+                    claim = counting_claim(f"{metadata.name}[{number}]", spec, self._world)
+                    common = tuple(set_spec.match_attributes)
+                    self._counting.append((index, claim._replace(group=metadata.name, common=common)))
+            case DevicePrivilegedClaim():
+                self._privileged.append((index, use.claim))
+            case resource.ResourceClaim(status=status):
+                if status.allocation is None:
+                    self._stable.append((index, use.claim))
+                else:
+                    self._selectors.append(status.allocation)
+
+    def _check_before(self) -> None:
+        """Find mistakes that no node can mend."""
+        namespace = self.key[0]
+        for goals in self._goals.values():
+            for part in (part for goal in goals for part in goal):
+                self._classes.leaves(part.detail.class_, part.path)
+                if part.detail.admin_access and namespace not in self._world.admin_namespaces:
+                    raise InvalidInput(
+                        f"{part.path}.adminAccess", f'namespace {namespace} to have the label {ADMIN_LABEL}: "true"'
+                    )
+        if self._privileged and namespace not in self._world.admin_namespaces:
+            name = self._privileged[0][1].metadata.name
+            raise InvalidInput(f"claim {name}", f'namespace {namespace} to have the label {ADMIN_LABEL}: "true"')
+
+    # --- nodes
+
+    def nodes(self) -> list[str]:
+        """Return the nodes to look at, by name."""
+        if self.bound_to:
+            return [self.bound_to]
+        names = {*self._world.inventory.nodes(), *self._world.nodes}
+        names |= {piece.spec.node_name for piece in self._world.slices.values() if piece.spec.node_name}
+        return sorted(names)
+
+    def on_node(self, node: str, reporter: Reporter) -> tuple[NodeOutcome, _Found | None]:
+        """Try one node."""
+        known = self._world.nodes.get(node)
+        reason = unfit(known, self._pod) if known is not None and not self.bound_to else ""
+        if not reason and (self._homes - {node} or not self._selected(node)):
+            reason = "a claim of the pod is allocated on another node"
+        if reason:
+            return NodeOutcome(node, 0, (), reason), None
+        pools = self._world.inventory.of_node(node)
+        failed: dict[str, str] = {}
+        picks: list[Pick] = []
+        if self._devices:
+            search = self._search(node, list(self._devices), reporter)
+            chosen = search.run()
+            if chosen is None:
+                failed |= self._who_failed(node, search)
+            else:
+                picks = chosen
+                self._undo(picks)
+        counts: dict[str, list[PoolCount]] = {}
+        document = None
+        if self._counting:
+            outcome = Counting([claim for _, claim in self._counting], self._expressions).on_node(
+                node, pools, self._ledger
+            )
+            document = outcome.document
+            for number, result in enumerate(outcome.document["deviceClaimResults"]):
+                if result["best"] < 0:
+                    failed[result["claimName"]] = _why(result)
+                elif outcome.chosen is not None:
+                    counts[result["claimName"]] = outcome.chosen[number]
+        for _, claim in self._privileged:
+            found = self._administrated(claim, node)
+            if found:
+                counts[claim.metadata.name] = found
+            else:
+                failed[claim.metadata.name] = "no pool of the driver meets the constraints"
+        stable: list[resource.AllocationResult] = []
+        if self._stable:
+            answer = self._allocate(node)
+            if isinstance(answer, str):
+                failed |= {claim.metadata.name: answer for _, claim in self._stable}
+            else:
+                stable = answer
+        if failed:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items() if reason)
+            return NodeOutcome(node, 0, tuple(failed), reasons, (), document), None
+        return NodeOutcome(node, 100, (), "", (), document), _Found(picks, counts, stable)
+
+    def _selected(self, node: str) -> bool:
+        labels: Mapping[str, str] = self._node(node).metadata.labels
+        return all(
+            allocation.node_selector is None
+            or compile_selector(allocation.node_selector, "allocation").matches(node, labels)
+            for allocation in self._selectors
+        )
+
+    def _node(self, name: str) -> core.Node:
+        known = self._world.nodes.get(name)
+        return known if known is not None else core.Node(metadata=ObjectMeta(name=name))
+
+    # --- v2
+
+    def _search(self, node: str, claims: Sequence[int], reporter: Reporter) -> Search:
+        return Search(
+            node,
+            self._world.inventory.of_node(node),
+            [goal for index in claims for goal in self._goals[index]],
+            {index: self._devices[index] for index in claims},
+            self._classes,
+            self._ledger,
+            reporter,
+        )
+
+    def _undo(self, picks: Sequence[Pick]) -> None:
+        for pick in picks:
+            if not pick.part.detail.admin_access:
+                for device, grant in zip(pick.devices, pick.grants, strict=True):
+                    self._ledger.give_back(device, grant)
+
+    def _who_failed(self, node: str, search: Search) -> dict[str, str]:
+        """Return the claims that cannot be met even alone, or else the one that the search got stuck at."""
+        failed: dict[str, str] = {}
+        if len(self._devices) > 1:
+            for index, claim in self._devices.items():
+                alone = self._search(node, [index], Reporter())
+                picks = alone.run()
+                if picks is None:
+                    failed[claim.metadata.name] = alone.why
+                else:
+                    self._undo(picks)
+        if not failed and search.failed is not None:
+            failed[search.failed.claim_name] = search.why
+        return failed
+
+    # --- v1
+
+    def _administrated(self, claim: DevicePrivilegedClaim, node: str) -> list[PoolCount]:
+        where = f"claim {claim.metadata.name}: spec.constraints"
+        return [
+            PoolCount(pool, pool.count if pool.count is not None else len(pool.devices))
+            for pool in self._world.inventory.of_node(node)
+            if pool.driver == claim.spec.driver
+            and self._expressions.matches(claim.spec.constraints, pool.kind, where) is True
+        ]
+
+    # --- resource.k8s.io/v1
+
+    def _allocate(self, node: str) -> list[resource.AllocationResult] | str:
+        if self._stable_inventory is None:
+            self._stable_inventory = _stable_inventory(self._world, (self._node(name) for name in self.nodes()))
+        provider = CelProvider(self._stable_inventory.features, self._share_id)
+        allocator = Allocator(self._stable_inventory, provider)
+        claims = [claim for _, claim in self._stable]
+        try:
+            found = allocator.allocate(claims, node)
+            if found is not None:
+                return found
+            return allocator.explain(claims, [node]).get(node, "")
+        except (FatalAllocationError, NodeAllocationError) as error:
+            return str(error)
+
+    # --- what is to be written
+
+    def outcomes(self, found: _Found) -> list[ClaimOutcome]:
+        """Return what to write for each claim.
+
+        Raises:
+            MissingConfig: a claim refers to an object that does not exist (yet).
+
+        """
+        stable = {index: allocation for (index, _), allocation in zip(self._stable, found.stable, strict=True)}
+        return [self._outcome(index, use, found, stable) for index, use in enumerate(self._uses)]
+
+    def _outcome(
+        self, index: int, use: ClaimUse, found: _Found, stable: Mapping[int, resource.AllocationResult]
+    ) -> ClaimOutcome:
+        claim = use.claim
+        if isinstance(claim, resource.ResourceClaim):
+            allocation = stable.get(index, claim.status.allocation)
+            reserved = _reserved(claim, self._pod, use.group, self.key[1])
+            status = {"allocation": allocation, "reservedFor": reserved}
+            changed = index in stable or len(reserved) != len(claim.status.reserved_for)
+            return ClaimOutcome(use, status, changed)
+        pods = [*claim.status.pod_names, *({self.key[1]} - set(claim.status.pod_names))]
+        if len(pods) > MAX_PODS:
+            raise InvalidInput(f"claim {claim.metadata.name}: status.podNames", f"at most {MAX_PODS} pods")
+        if claim.status.allocations:
+            status = key_text(claim.status)
+        elif index in self._devices:
+            picks = [pick for pick in found.picks if pick.part.claim == index]
+            status = device_status(self._world, self.key[0], picks)
+        else:
+            pairs = [(own, found.counts[own.name]) for number, own in self._counting if number == index]
+            if isinstance(claim, DevicePrivilegedClaim):
+                configs = ((), tuple(claim.spec.configs))
+                own = CountingClaim(claim.metadata.name, None, (), 1, None, (), configs)
+                pairs = [(own, found.counts[claim.metadata.name])]
+            status = counted_status(self._world, self.key[0], pairs)
+        status["podNames"] = pods
+        return ClaimOutcome(use, status, len(pods) != len(claim.status.pod_names) or not claim.status.allocations)
+
+
+def _why(result: dict[str, Any]) -> str:
+    """Return the last thing that went wrong for a claim of v1."""
+    if result["poolSetResults"]:
+        last = result["poolSetResults"][-1]
+        reasons = [entry["failureReason"] for entry in last["poolResults"] if entry["failureReason"]]
+        return reasons[-1] if reasons else str(last["failureReason"])
+    ignored = result["ignoredPools"]
+    return str(ignored[-1]["failureReason"]) if ignored else "the node has no pools"
+
+
+def _stable_inventory(world: World, nodes: Iterator[core.Node]) -> StableInventory:
+    inventory = StableInventory(Features())
+    for node in nodes:
+        inventory.put_node(node)
+    for found in world.stable_classes.values():
+        inventory.put_class(found)
+    for name, piece in world.slices.items():
+        inventory.put_slice(piece, name)
+    for (namespace, name), claim in world.stable_claims.items():
+        if claim.status.allocation is not None:
+            inventory.put_claim(claim, f"{namespace}/{name}")
+    return inventory
+
+
+def _reserved(claim: resource.ResourceClaim, pod: Mapping[str, Any], group: str, name: str) -> list[dict[str, str]]:
+    """Return who uses a claim: the pod, or its group."""
+    entries = [
+        {"apiGroup": entry.api_group, "resource": entry.resource, "name": entry.name, "uid": entry.uid}
+        for entry in claim.status.reserved_for
+    ]
+    for entry in entries:
+        if not entry["apiGroup"]:
+            del entry["apiGroup"]
+    own = {"resource": "pods", "name": name, "uid": str(pod["metadata"].get("uid", ""))}
+    if group:
+        own = {"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": group, "uid": ""}
+    same = [entry for entry in entries if entry["resource"] == own["resource"] and entry["name"] == own["name"]]
+    return entries if same else [*entries, own]
