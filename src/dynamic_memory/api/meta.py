@@ -45,13 +45,16 @@ class PartialObject(Wire, frozen=True, kw_only=True):
 
 
 class Condition(Wire, frozen=True, kw_only=True):
-    """`metav1.Condition`: the server refuses an empty reason and a missing transition time."""
+    """A condition; of `metav1.Condition` the server refuses an empty reason and a missing transition time.
+
+    The conditions of nodes and pods are older types, in which the time may also be null.
+    """
 
     type: str
     status: str
     reason: str = ""
     message: str = ""
-    last_transition_time: str = ""
+    last_transition_time: str | None = None
     observed_generation: int = 0
 
 

@@ -8,7 +8,7 @@ of a CXL host declares (its root decoder). The window has a NUMA node of its own
 from __future__ import annotations
 
 import errno
-import os
+import fcntl
 import uuid
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def is_built(root: Path) -> bool:
 
 
 def build(config: SimulatedHostConfig) -> None:
-    """Make the tree unless it is there; any number of processes may try at the same time.
+    """Make the tree unless it is there; any number of processes may try at the same time, one of them does it.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -42,16 +42,14 @@ def build(config: SimulatedHostConfig) -> None:
     if is_built(root):
         return
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        _build(config, Tree(root, Files()))
-    except FileNotFoundError:
-        # somebody else was first, and has already tidied up what this process was working on
+    with (root / ".building.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_built(root):
-            raise
+            _build(config, Tree(root, Files()))
 
 
 def _build(config: SimulatedHostConfig, tree: Tree) -> None:
-    temporary = tree.root / f".building-{os.getpid()}"
+    temporary = tree.root / ".building"
     if temporary.exists():
         tree.take(temporary)
     files, links = _content(config)
