@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from tests.support.table_provider import TableProvider
 
 from dynamic_memory.allocation import Allocator, Features, Inventory, Policy
 from dynamic_memory.api import core, resource
-from tests.support.table_provider import TableProvider
 
 __all__ = ["World", "claim", "devices_of", "memory", "read", "request"]
 

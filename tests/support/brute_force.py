@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is there any allocation at all? Answered by trying everything, with nothing of the engine but its questions.
 
-Works on the JSON of a case. It knows all features of the allocator, but no errors: cases that end in one are for others.
+Works on the JSON of a case. It knows all features of the allocator, but no errors: cases that end in one are for
+others.
 """
 
 from __future__ import annotations

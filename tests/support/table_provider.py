@@ -9,33 +9,44 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from tests.support.allocation_cases import EXPRESSIONS
 
 from dynamic_memory.allocation.devices import Kind
 from dynamic_memory.allocation.matching import SelectorProblem
 from dynamic_memory.api import resource
 from dynamic_memory.quantity import Quantity
-from tests.support.allocation_cases import EXPRESSIONS
 
 __all__ = ["TableProvider", "evaluate"]
 
 DOMAIN = "dra.memory"
 Facts = Mapping[str, Any]
 
-TABLE: dict[str, Callable[[str, Facts, Facts, bool], bool]] = dict(
+
+class Device(NamedTuple):
+    """What expressions can see: the facts are those of one domain, under short names."""
+
+    driver: str
+    attributes: dict[str, Any]
+    capacity: dict[str, Any]
+    multi: bool
+
+
+TABLE: dict[str, Callable[[Device], bool]] = dict(
     zip(
         EXPRESSIONS,
         (
-            lambda driver, attributes, capacity, multi: driver == "dra.memory",
-            lambda driver, attributes, capacity, multi: driver == "gpu.example.com",
-            lambda driver, attributes, capacity, multi: attributes["kind"] == "local",
-            lambda driver, attributes, capacity, multi: attributes["kind"] == "fabric",
-            lambda driver, attributes, capacity, multi: attributes["numa"] <= 1,
-            lambda driver, attributes, capacity, multi: attributes.get("kind", "window") != "window",
-            lambda driver, attributes, capacity, multi: capacity["size"] >= 2 * 2**30,
-            lambda driver, attributes, capacity, multi: multi,
-            lambda driver, attributes, capacity, multi: not multi,
-            lambda driver, attributes, capacity, multi: True,
+            lambda device: device.driver == "dra.memory",
+            lambda device: device.driver == "gpu.example.com",
+            lambda device: device.attributes["kind"] == "local",
+            lambda device: device.attributes["kind"] == "fabric",
+            lambda device: device.attributes["numa"] <= 1,
+            lambda device: device.attributes.get("kind", "window") != "window",
+            lambda device: device.capacity["size"] >= 2 * 2**30,
+            lambda device: device.multi,
+            lambda device: not device.multi,
+            lambda _: True,
         ),
         strict=True,
     )
@@ -54,7 +65,7 @@ def evaluate(expression: str, driver: str, attributes: Facts, capacity: Facts, *
     if rule is None:
         raise SelectorProblem("unknown expression", compiling=True)
     try:
-        return rule(driver, _own(driver, attributes), _own(driver, capacity), multi)
+        return rule(Device(driver, _own(driver, attributes), _own(driver, capacity), multi))
     except KeyError as missing:
         raise SelectorProblem(f"no such key: {missing}", compiling=False) from missing
 

@@ -17,8 +17,6 @@ from typing import BinaryIO
 
 import msgspec
 
-import msgspec
-
 from dynamic_memory.allocation.bench import bench
 from dynamic_memory.allocation.protocol import answer
 from dynamic_memory.errors import DynamicMemoryError

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decisions: which devices of which node does a pod get?
 
-The allocator joins the parts: claims are compiled, nodes that cannot fit are ruled out by the index, and the search runs
-on those that are left, one after the other. It decides and never changes the inventory; a caller that goes through with
+The allocator joins the parts: claims are compiled, nodes that cannot fit are ruled out by the index, and the search
+runs on those that are left, one after the other. It decides and never changes the inventory; a caller that goes through with
 a decision enters the allocated claims there.
 """
 
@@ -165,34 +165,33 @@ class Allocator:
         The first few are tried without the index if that would have to be made: most pods fit soon.
         """
         probes = 0 if self._index.covers(demand) or not demand.filterable else _PROBES
-        if nodes is not None:
-            for node in nodes:
-                self._check(node)
-            yield from nodes[:probes]
-            rest = nodes[probes:]
-            if rest:
-                possible = self._possible(demand)
-                for node in rest:
-                    position = self._inventory.position(node)
-                    if position is not None and possible >> position & 1:
-                        yield node
+        if nodes is None:
+            yield from self._left_of_all(demand, probes)
             return
-        start = 0
-        while start < self._inventory.positions and probes:
-            node_at = self._inventory.at(start)
-            start += 1
-            if node_at is not None:
-                probes -= 1
-                yield node_at
-        if start >= self._inventory.positions:
+        for node in nodes:
+            self._check(node)
+        yield from nodes[:probes]
+        possible = self._possible(demand) if len(nodes) > probes else 0
+        for node in nodes[probes:]:
+            position = self._inventory.position(node)
+            if position is not None and possible >> position & 1:
+                yield node
+
+    def _left_of_all(self, demand: Demand, probes: int) -> Iterator[str]:
+        inventory = self._inventory
+        for start in range(min(probes, inventory.positions)):
+            node = inventory.at(start)
+            if node is not None:
+                yield node
+        if inventory.positions <= probes:
             return
-        left = self._possible(demand) >> start << start
+        left = self._possible(demand) >> probes << probes
         while left:
             lowest = left & -left
-            node_at = self._inventory.at(lowest.bit_length() - 1)
             left ^= lowest
-            if node_at is not None:
-                yield node_at
+            node = inventory.at(lowest.bit_length() - 1)
+            if node is not None:
+                yield node
 
     def _possible(self, demand: Demand) -> int:
         every = (1 << self._inventory.positions) - 1
@@ -213,9 +212,9 @@ class Allocator:
                 claim,
                 {request: want for (own, request), want in search.selected.items() if own == index},
                 solution[index],
-                node,
-                inventory.features,
-                new_share_id,
+                node=node,
+                features=inventory.features,
+                new_share_id=new_share_id,
             )
             for index, claim in enumerate(demand.claims)
         ]

@@ -76,9 +76,9 @@ def bench(file: str, seconds: float, share_id: Callable[[], str], progress: Prog
     report = {}
     for scenario in load.scenarios:
         placement = _decide(allocator, inventory, scenario)
-        node = placement.node if placement is not None else ""
-        if scenario.expect_node and node != scenario.expect_node:
-            raise InvalidInput(f"scenario {scenario.name}", f"node {scenario.expect_node}", node)
+        chosen = placement.node if placement is not None else ""
+        if scenario.expect_node and chosen != scenario.expect_node:
+            raise InvalidInput(f"scenario {scenario.name}", f"node {scenario.expect_node}", chosen)
         count, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds or not count:
             _decide(allocator, inventory, scenario)
@@ -86,7 +86,7 @@ def bench(file: str, seconds: float, share_id: Callable[[], str], progress: Prog
         results = [result for own in (placement.allocations if placement else ()) for result in own.devices.results]
         report[scenario.name] = {
             "msPerDecision": elapsed * 1000 / count,
-            "node": node,
+            "node": chosen,
             "devices": [f"{result.driver}/{result.pool}/{result.device}" for result in results],
         }
     return msgspec.json.encode({"scenarios": report})

@@ -118,6 +118,10 @@ class Usage:
         self.shares = 0
         self.used: dict[str, int] = {}
 
+    def exclusive(self, *, shares: bool) -> bool:
+        """Tell whether nobody else can have anything; `shares` count as the whole device if sharing is disabled."""
+        return self.dedicated > 0 or (shares and self.shares > 0)
+
     @property
     def idle(self) -> bool:
         """Nobody has anything of the device."""

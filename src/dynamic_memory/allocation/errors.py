@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can end an allocation without a result.
 
-"It does not fit" is no error but an answer. An error is either *fatal*: the claim or a device is such that no node could
-be asked in good faith, and the scheduler gives up on the pod; or it belongs to *one node*, and other nodes may do. The
+"It does not fit" is no error but an answer. An error is either *fatal*: the claim or a device is such that no node
+could be asked in good faith, and the scheduler gives up on the pod; or it belongs to *one node*, and other nodes may do. The
 two kinds are two branches of this tree, and the scope in the JSON protocol is read off the class.
 """
 
@@ -91,6 +91,10 @@ class CapacityUnusable(FatalAllocationError):
         self.problem = problem
         self.device = device
         super().__init__(name, problem, device)
+
+    def of_device(self, device: str) -> CapacityUnusable:
+        """Return the error with the device that it came up for."""
+        return CapacityUnusable(self.name, self.problem, device)
 
     def __str__(self) -> str:
         where = f" of device {self.device}" if self.device else ""

@@ -46,11 +46,13 @@ class Explaining(Reporter):
         self._rejected: dict[str, tuple[Device, Reason, str]] = {}
 
     def starting(self, view: NodeView, demand: Demand) -> None:  # noqa: ARG002 - signature of the hook
+        """Number the requests."""
         requests = (request for claim in demand.claims for request in claim.requests)
         self._depth = {id(want): depth for depth, request in enumerate(requests) for want in request}
         self._deepest, self._want, self._slot = -1, None, 0
 
     def trying(self, want: Want, slot: int) -> None:
+        """Keep to the deepest request."""
         depth = self._depth[id(want)]
         if depth > self._deepest or (want is self._want and slot > self._slot):
             self._deepest, self._want, self._slot = depth, want, slot
@@ -58,6 +60,7 @@ class Explaining(Reporter):
                 self._rejected = {}
 
     def rejected(self, want: Want, device: Device, reason: Reason, detail: str = "") -> None:
+        """Remember why, for the deepest request."""
         if want is self._want:
             self._rejected["/".join(device.id)] = (device, reason, detail)
 

@@ -78,7 +78,9 @@ class Index:
         masks, uncertain = self._lane(want, "").possible(want.count)
         return masks.get(_ANY, 0), uncertain
 
-    def _linked(self, link: Link, requests: Sequence[Sequence[Want]]) -> tuple[int, int]:
+    def _linked(  # noqa: C901 - one pass over the requests, one over the values
+        self, link: Link, requests: Sequence[Sequence[Want]]
+    ) -> tuple[int, int]:
         """Return the nodes where one value of the attribute is enough for all wants that the link binds."""
         uncertain = 0
         options: list[list[tuple[Masks, int]]] = []
@@ -237,7 +239,7 @@ class _Lane:
         pool.ready[self._key] = (pool.version, answer)
         return answer
 
-    def _count(self, pool: Pool) -> Ready:
+    def _count(self, pool: Pool) -> Ready:  # noqa: C901 - the checks of the search, in one loop because it is hot
         """Count the devices of a pool that are ready: as the search checks them, but without other choices."""
         want, features = self._want, self._inventory.features
         attribute = self._key[1]
@@ -245,9 +247,8 @@ class _Lane:
         candidates = pool.candidates(want.shape)
         for position, device in enumerate(candidates.devices):
             usage = device.usage
-            if usage is not None and not want.admin:
-                if usage.dedicated or (usage.shares and not features.consumable_capacity):
-                    continue
+            if not want.admin and usage is not None and usage.exclusive(shares=not features.consumable_capacity):
+                continue
             if position in candidates.faults or (device.filter is not None and not device.filter.valid):
                 return None
             if want.charge is not None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kinds of device do the selectors of a request let through?
 
-A *shape* is a list of selectors: those of the class, then those of the request. Most requests of a cluster have one of a
-few shapes, and a shape's answer for a kind of device never changes, so it is kept with the kind. A selector that fails
+A *shape* is a list of selectors: those of the class, then those of the request. Most requests of a cluster have one
+of a few shapes, and a shape's answer for a kind of device never changes, so it is kept with the kind. A selector that fails
 is an answer too (a `Fault`): upstream treats the failure as fatal, but only when the search reaches the device.
 """
 
@@ -17,6 +17,7 @@ from dynamic_memory.allocation.capacity import Charge, Taken
 from dynamic_memory.allocation.devices import Kind
 from dynamic_memory.allocation.errors import CapacityUnusable, SelectorFailed
 from dynamic_memory.api import resource
+from dynamic_memory.api.wire import QuantityText
 
 __all__ = ["Fault", "Matcher", "SelectorProblem", "Selectors", "Shape", "taken"]
 
@@ -26,7 +27,7 @@ _KEPT_WITH_KIND = 4096
 V = TypeVar("V")
 
 
-class SelectorProblem(Exception):  # noqa: N818 - it is an answer of the provider, never seen outside of this room
+class SelectorProblem(Exception):
     """A selector that cannot be evaluated.
 
     Args:
@@ -131,7 +132,7 @@ class Matcher:
         key = (tuple(of_class), tuple(of_request))
         return _intern(self._shapes, key, lambda: Shape(self._next(), of_class, of_request, self.provider))
 
-    def charge(self, requests: Mapping[str, resource.QuantityText]) -> Charge:
+    def charge(self, requests: Mapping[str, QuantityText]) -> Charge:
         """Return the charge for these requested capacities.
 
         Raises:

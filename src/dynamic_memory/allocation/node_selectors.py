@@ -2,8 +2,8 @@
 """Does a node selector select a node?
 
 A selector is compiled once and asked for many nodes. Two selectors with the same content are the same object, so that
-the answer for a node can be kept by selector. Semantics as in `k8s.io/component-helpers` (nodeaffinity): terms are ORed,
-an empty term selects nothing, and one bad requirement makes the whole selector an error.
+the answer for a node can be kept by selector. Semantics as in `k8s.io/component-helpers` (nodeaffinity): terms are
+ORed, an empty term selects nothing, and one bad requirement makes the whole selector an error.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _compile(encoded: bytes) -> CompiledSelector | str:
     return CompiledSelector(tuple(terms))
 
 
-def _label_test(requirement: NodeSelectorRequirement) -> Test | str:
+def _label_test(requirement: NodeSelectorRequirement) -> Test | str:  # noqa: C901, PLR0911 - a table of operators
     key, operator, values = requirement.key, requirement.operator, requirement.values
     if not _valid_key(key):
         return f"invalid label key {key!r}"

@@ -12,11 +12,11 @@ import enum
 from collections.abc import Sequence
 from fractions import Fraction
 
+from dynamic_memory.allocation.capacity import Taken
 from dynamic_memory.allocation.demand import Demand, Want
 from dynamic_memory.allocation.devices import Device
 from dynamic_memory.allocation.matching import taken
 from dynamic_memory.allocation.pools import Candidates
-from dynamic_memory.allocation.capacity import Taken
 from dynamic_memory.allocation.search import Choice, Order
 
 __all__ = ["Policy", "device_order", "score"]
@@ -67,8 +67,8 @@ def _left(want: Want, device: Device) -> Fraction:
 def score(policy: Policy, demand: Demand, selected: Sequence[Want], solution: Sequence[Sequence[Choice]]) -> int:
     """Return how good a solution is compared with those on other nodes; more is better.
 
-    With FIRST it is the score of the scheduler: for each prioritized list, 8 less the index of the alternative. With the
-    others it is how full (or empty) the devices are afterwards, 0 to 100 on average.
+    With FIRST it is the score of the scheduler: for each prioritized list, 8 less the index of the alternative. With
+    the others it is how full (or empty) the devices are afterwards, 0 to 100 on average.
     """
     if policy is Policy.FIRST:
         requests = [request for claim in demand.claims for request in claim.requests if request[0].parent]

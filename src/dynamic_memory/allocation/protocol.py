@@ -80,7 +80,7 @@ def answer(line: bytes, share_id: Callable[[], str], progress: Progress) -> Answ
             case "cel":
                 body = _evaluate(msgspec.json.decode(line, type=CelQuery))
             case _:
-                raise InvalidInput("kind", '"allocate" or "cel"', head.kind)
+                body = {"ok": False, "error": f"unknown kind {head.kind!r}", "scope": "fatal"}
     except (msgspec.DecodeError, InvalidInput, UnicodeDecodeError, RecursionError) as error:
         body = {"ok": False, "error": str(error), "scope": "fatal"}
         return Answer(msgspec.json.encode({"id": head.id, **body}), readable=False)

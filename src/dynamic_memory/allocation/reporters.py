@@ -63,15 +63,19 @@ class Counting(Reporter):
         self.released_devices = 0
 
     def starting(self, view: NodeView, demand: Demand) -> None:  # noqa: ARG002 - signature of the hook
+        """Count a node."""
         self.nodes += 1
 
     def trying(self, want: Want, slot: int) -> None:  # noqa: ARG002 - signature of the hook
+        """Count a step."""
         self.steps += 1
 
     def chosen(self, want: Want, device: Device) -> None:  # noqa: ARG002 - signature of the hook
+        """Count a device."""
         self.chosen_devices += 1
 
     def released(self, want: Want, device: Device) -> None:  # noqa: ARG002 - signature of the hook
+        """Count a device."""
         self.released_devices += 1
 
 
@@ -87,20 +91,26 @@ class Tracing(Reporter):
             self.lines.append(line)
 
     def starting(self, view: NodeView, demand: Demand) -> None:
+        """Note the node and its pools."""
         pools = ", ".join(str(pool) for pool in view.pools) or "no pools"
         self._note(f"{view.name}: {len(demand.claims)} claims, {pools}")
 
     def trying(self, want: Want, slot: int) -> None:
+        """Note what is looked for."""
         self._note(f"claim {want.claim}, request {want.full_name}: device {slot + 1}")
 
     def rejected(self, want: Want, device: Device, reason: Reason, detail: str = "") -> None:  # noqa: ARG002 - hook
+        """Note the device and why not."""
         self._note(f"request {want.full_name}: {'/'.join(device.id)}: {reason.value}")
 
     def chosen(self, want: Want, device: Device) -> None:
+        """Note the device."""
         self._note(f"request {want.full_name}: {'/'.join(device.id)} taken")
 
     def released(self, want: Want, device: Device) -> None:
+        """Note the device."""
         self._note(f"request {want.full_name}: {'/'.join(device.id)} given back")
 
     def finished(self, view: NodeView, *, fits: bool) -> None:
+        """Note the outcome."""
         self._note(f"{view.name}: {'fits' if fits else 'does not fit'}")

@@ -18,6 +18,7 @@ def allocation_result(
     claim: ClaimDemand,
     selected: Mapping[int, Want],
     choices: Sequence[Choice],
+    *,
     node: str,
     features: Features,
     new_share_id: Callable[[], str],

@@ -26,7 +26,7 @@ from dynamic_memory.cel.environments.device import (
     compile_selector,
 )
 from dynamic_memory.cel.errors import CompileError, EvaluationError, Fault
-from dynamic_memory.cel.values import Semver, Uint
+from dynamic_memory.cel.values import Semver, Uint, kind_of
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity
 
@@ -134,26 +134,29 @@ def _as_attribute(value: Any) -> resource.DeviceAttribute:
 
     """
     if isinstance(value, list | tuple):
-        if not value:
-            return resource.DeviceAttribute(strings=[])
-        names = {_field(own) for own in value}
-        if len(names) > 1:
+        types = {_type_of(own) for own in value} or {"string"}
+        if len(types) > 1:
             raise SelectorProblem("the elements of the list are of different types", compiling=False)
-        plain = [str(own) if isinstance(own, Semver) else own for own in value]
-        return resource.DeviceAttribute(**{f"{names.pop().rstrip('_')}s": plain})
-    return resource.DeviceAttribute(**{_field(value): str(value) if isinstance(value, Semver) else value})
+        body = {f"{types.pop()}s": [_plain(own) for own in value]}
+    else:
+        body = {_type_of(value): _plain(value)}
+    return msgspec.convert(body, type=resource.DeviceAttribute)
 
 
-def _field(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Semver) else value
+
+
+def _type_of(value: Any) -> str:
     if isinstance(value, bool):
-        return "bool_"
+        return "bool"
     if isinstance(value, int) and not isinstance(value, Uint):
-        return "int_"
+        return "int"
     if isinstance(value, str):
         return "string"
     if isinstance(value, Semver):
         return "version"
-    raise SelectorProblem(f"unsupported CEL return type: {type(value).__name__.lower()}", compiling=False)
+    raise SelectorProblem(f"unsupported CEL return type: {kind_of(value)}", compiling=False)
 
 
 def evaluate_expression(

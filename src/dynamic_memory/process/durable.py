@@ -14,7 +14,7 @@ from pathlib import Path
 
 __all__ = ["read", "remove", "write"]
 
-# A process id does not do: in containers that share a folder, everybody is process 1.
+# A process id alone does not do: in containers that share a folder, everybody is process 1.
 _PROCESS = secrets.token_hex(4)
 
 
@@ -25,7 +25,7 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         OSError: the folder is missing, full or read-only; the old content is still there.
 
     """
-    temporary = path.with_name(f".{path.name}.{_PROCESS}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_PROCESS}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:

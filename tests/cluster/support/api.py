@@ -10,7 +10,7 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -156,6 +156,27 @@ class Api:
     def list(self, kind: str, namespace: str = "", labels: str = "", fields: str = "") -> list[Object]:
         query = {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         return self.call("GET", _path(kind, namespace), **query)["items"]
+
+    def version(self, kind: str, namespace: str = "") -> str:
+        """Return the version that a watch over all objects of a kind may begin with."""
+        version: str = self.call("GET", _path(kind, namespace), limit="1")["metadata"]["resourceVersion"]
+        return version
+
+    def watch(self, kind: str, namespace: str, version: str, seconds: int) -> Iterator[bytes]:
+        """Yield the events of a watch, one JSON text each, until the server ends it after some seconds."""
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        connection = http.client.HTTPSConnection(self._address, context=self._context, timeout=30)
+        try:
+            connection.request("GET", f"{_path(kind, namespace)}?{urlencode(query)}", headers=headers)
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                raise ApiError(answer.status, "", answer.read().decode(errors="replace"))
+            yield from answer
+        finally:
+            connection.close()
 
     def create(self, body: Mapping[str, Any], namespace: str = "", **query: str) -> Object:
         """Create an object; unknown fields are refused."""

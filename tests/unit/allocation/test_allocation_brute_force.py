@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-
-from dynamic_memory.allocation import FatalAllocationError, Features, NodeAllocationError
-from dynamic_memory.allocation.matching import SelectorProblem
-from dynamic_memory.quantity import Quantity
 from tests.support.allocation_cases import ALPHA, DEFAULTS, NODE, allocation_case
 from tests.support.allocation_world import World
 from tests.support.brute_force import satisfiable
 from tests.support.table_provider import evaluate
+
+from dynamic_memory.allocation import FatalAllocationError, Features, NodeAllocationError
+from dynamic_memory.allocation.matching import SelectorProblem
+from dynamic_memory.quantity import Quantity
 
 SETS_TRIED = 4
 SETS_LIMIT = 20_000

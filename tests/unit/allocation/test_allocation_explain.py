@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support.allocation_world import World, claim, memory, request
 
 from dynamic_memory.allocation import Counting, Tracing
-from tests.support.allocation_world import World, claim, memory, request
 
 TIED = {"constraints": [{"matchAttribute": "dra.memory/fabricDomain"}]}
 

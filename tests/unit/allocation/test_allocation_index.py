@@ -7,12 +7,12 @@ import random
 from typing import Any
 
 import pytest
+from tests.support.allocation_cases import allocation_case, cluster
+from tests.support.allocation_world import World, claim, memory, read, request
 
 from dynamic_memory.allocation import Counting, FatalAllocationError, Features, NodeAllocationError
 from dynamic_memory.allocation import allocator as allocator_module
 from dynamic_memory.api import resource
-from tests.support.allocation_cases import allocation_case, cluster
-from tests.support.allocation_world import World, claim, memory, read, request
 
 NODES = 12
 

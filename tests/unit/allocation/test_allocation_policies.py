@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.allocation_world import World, claim, devices_of, memory, request
 
 from dynamic_memory.allocation import Policy
-from tests.support.allocation_world import World, claim, devices_of, memory, request
 
 
 def filled(policy: Policy) -> World:

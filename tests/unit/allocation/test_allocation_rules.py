@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
+from tests.support.allocation_world import World, claim, devices_of, memory, request
 
-from dynamic_memory.allocation import Features, FatalAllocationError, NodeAllocationError
+from dynamic_memory.allocation import FatalAllocationError, Features, NodeAllocationError
 from dynamic_memory.allocation.errors import (
     CapacityUnusable,
     InvalidNodeSelector,
@@ -19,7 +20,6 @@ from dynamic_memory.allocation.errors import (
     UnsatisfiableConstraint,
 )
 from dynamic_memory.errors import InvalidInput
-from tests.support.allocation_world import World, claim, devices_of, memory, request
 
 ON_KIND = [{"cel": {"expression": 'device.attributes["dra.memory"].kind == "local"'}}]
 LOCAL = {"attributes": {"kind": {"string": "local"}}}

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.allocation_cases import allocation_case, cluster
+from tests.support.allocation_world import World, claim, memory, read, request
 
 from dynamic_memory.allocation import Inventory
 from dynamic_memory.allocation.amounts import NANO
 from dynamic_memory.api import core, resource
 from dynamic_memory.quantity import Quantity
-from tests.support.allocation_cases import allocation_case, cluster
-from tests.support.allocation_world import World, claim, memory, read, request
 
 STEPS = 10_000
 GIB = 2**30

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests' API server keeps what it promises; what it says here was compared with Kubernetes 1.36 and 1.37."""
+"""The tests' API server does what real ones do; what only it can do is tried here as well."""
 
 from __future__ import annotations
 
@@ -7,139 +7,33 @@ import asyncio
 
 import pytest
 from tests.support.fake_kube import FakeKube
+from tests.support.kube_conformance import CHECKS
 
-from dynamic_memory.api.kinds import CONFIG_MAPS, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES
-from dynamic_memory.kube.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound, Unavailable
+from dynamic_memory.api.kinds import CONFIG_MAPS, NODES, RESOURCE_SLICES
+from dynamic_memory.kube.errors import Gone, Invalid, NotFound, Unavailable
 from dynamic_memory.process import clock
 
-SHARE = {"driver": "dra.memory", "pool": "fabric/a", "device": "d0", "shareID": "s1"}
-OTHER = {"driver": "other", "pool": "p", "device": "e"}
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_it_conforms(check):
+    await check(FakeKube(), "ns")
 
 
-def claim(*results, name="c"):
-    spec = {"devices": {"requests": []}}
-    return {
-        "metadata": {"name": name, "namespace": "ns"},
-        "spec": spec,
-        "status": {"allocation": {"devices": {"results": [{"request": "r", **result} for result in results]}}},
-    }
-
-
-def stated(share, status="True", **more):
-    condition = {"type": "t/A", "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    return {**share, "conditions": [condition], **more}
-
-
-def status_of(name="c", *devices, **meta):
-    return {"metadata": {"name": name, "namespace": "ns", **meta}, "status": {"devices": list(devices)}}
-
-
-async def test_create_get_list_delete():
-    kube = FakeKube()
-    made = await kube.create(CONFIG_MAPS, {"metadata": {"name": "a"}, "data": {"k": "v"}}, namespace="ns")
-    assert made.metadata.uid
-    assert made.metadata.namespace == "ns"
-    with pytest.raises(AlreadyExists):
-        await kube.create(CONFIG_MAPS, {"metadata": {"name": "a"}}, namespace="ns")
-    listed = await kube.list(CONFIG_MAPS, namespace="ns")
-    assert [item.data for item in listed.items] == [{"k": "v"}]
-    assert int(listed.resource_version) >= int(made.metadata.resource_version)
-    with pytest.raises(Conflict):
-        await kube.delete(CONFIG_MAPS, "a", "ns", uid="another")
-    await kube.delete(CONFIG_MAPS, "a", "ns", uid=made.metadata.uid)
-    with pytest.raises(NotFound):
-        await kube.get(CONFIG_MAPS, "a", "ns")
-
-
-async def test_an_apply_takes_away_what_its_manager_no_longer_says_and_nothing_else():
-    kube = FakeKube()
-    for manager, data in (("one", {"a": "1", "b": "1"}), ("two", {"c": "2"}), ("one", {"b": "1"})):
-        await kube.apply(CONFIG_MAPS, {"metadata": {"name": "x", "namespace": "ns"}, "data": data}, manager=manager)
-    assert kube.body(CONFIG_MAPS, "x", "ns")["data"] == {"b": "1", "c": "2"}
-    body = {"metadata": {"name": "x", "namespace": "ns"}, "data": {"c": "9"}}
-    with pytest.raises(Conflict):
-        await kube.apply(CONFIG_MAPS, body, manager="one", force=False)
-    await kube.apply(CONFIG_MAPS, body, manager="one")
-    assert kube.owners(CONFIG_MAPS, "x", "ns") == {"one": {("data", "c")}, "two": set()}
-
-
-async def test_a_label_applied_beside_labels_of_others_leaves_them():
+async def test_owners_are_those_of_the_fields():
     kube = FakeKube()
     kube.put(NODES, {"metadata": {"name": "n", "labels": {"zone": "z"}}})
     await kube.apply(NODES, {"metadata": {"name": "n", "labels": {"mine": "1"}}}, manager="m")
+    assert kube.owners(NODES, "n")["m"] == {("metadata", "labels", "mine")}
     node = await kube.apply(NODES, {"metadata": {"name": "n"}}, manager="m")
     assert node.metadata.labels == {"zone": "z"}
 
 
-async def test_status_devices_are_a_map_by_share():
+async def test_what_the_tests_side_puts_may_be_made_anew():
     kube = FakeKube()
-    kube.put(RESOURCE_CLAIMS, claim(SHARE, OTHER))
-    await kube.apply(RESOURCE_CLAIMS, status_of("c", stated(OTHER)), manager="theirs", subresource="status")
-    await kube.apply(RESOURCE_CLAIMS, status_of("c", stated(SHARE)), manager="ours", subresource="status")
-    found = await kube.apply(
-        RESOURCE_CLAIMS, status_of("c", stated(SHARE, "False")), manager="ours", subresource="status"
-    )
-    assert [(d.device, d.conditions[0].status) for d in found.status.devices] == [("e", "True"), ("d0", "False")]
-    found = await kube.apply(RESOURCE_CLAIMS, status_of("c"), manager="ours", subresource="status")
-    assert [d.device for d in found.status.devices] == ["e"]
-    assert found.status.allocation is not None
-
-
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [
-        (status_of("c", stated({**SHARE, "shareID": "s2"})), Invalid),
-        (status_of("c", stated({**SHARE, "device": "d1"})), Invalid),
-        (status_of("c", {**SHARE, "conditions": [{"type": "t/A", "status": "True"}]}), Invalid),
-        (status_of("c", stated(SHARE), uid="another"), Invalid),
-        (status_of("c", stated(SHARE), resourceVersion="1"), Conflict),
-        (status_of("gone", stated(SHARE)), NotFound),
-    ],
-)
-async def test_claims_refuse_a_status(body, error):
-    kube = FakeKube()
-    kube.put(RESOURCE_CLAIMS, claim(SHARE))
-    with pytest.raises(error):
-        await kube.apply(RESOURCE_CLAIMS, body, manager="ours", subresource="status")
-
-
-async def test_a_deallocated_claim_loses_the_status_of_its_devices():
-    kube = FakeKube()
-    kube.put(RESOURCE_CLAIMS, claim(SHARE))
-    await kube.apply(RESOURCE_CLAIMS, status_of("c", stated(SHARE)), manager="ours", subresource="status")
-    body = {"status": {"allocation": None}}
-    found = await kube.patch(RESOURCE_CLAIMS, "c", body, namespace="ns", subresource="status")
-    assert (found.status.allocation, found.status.devices) == (None, [])
-
-
-async def test_status_is_written_by_its_subresource_only():
-    kube = FakeKube()
-    kube.put(NODES, {"metadata": {"name": "n"}, "status": {"capacity": {"a": "1"}}})
-    await kube.patch(NODES, "n", {"status": {"capacity": {"a": "2"}}, "spec": {"unschedulable": True}})
-    assert kube.body(NODES, "n")["status"] == {"capacity": {"a": "1"}}
-    assert kube.body(NODES, "n")["spec"] == {"unschedulable": True}
-    await kube.patch(NODES, "n", {"status": {"capacity": {"a": "3"}}, "spec": None}, subresource="status")
-    assert kube.body(NODES, "n")["status"] == {"capacity": {"a": "3"}}
-    assert kube.body(NODES, "n")["spec"] == {"unschedulable": True}
-
-
-async def test_a_json_patch_tests_and_changes():
-    kube = FakeKube()
-    kube.put(NODES, {"metadata": {"name": "n", "labels": {"a/b": "1"}}})
-    patch = [{"op": "test", "path": "/metadata/labels/a~1b", "value": "2"}]
-    with pytest.raises(Invalid):
-        await kube.patch(NODES, "n", patch, style="json")
-    patch = [{"op": "replace", "path": "/metadata/labels/a~1b", "value": "2"}]
-    assert (await kube.patch(NODES, "n", patch, style="json")).metadata.labels == {"a/b": "2"}
-
-
-async def test_a_finalizer_holds_an_object_until_it_is_taken_away():
-    kube = FakeKube()
-    kube.put(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "ns", "finalizers": ["f"]}})
-    await kube.delete(CONFIG_MAPS, "a", "ns")
-    assert kube.body(CONFIG_MAPS, "a", "ns")["metadata"]["deletionTimestamp"]
-    await kube.patch(CONFIG_MAPS, "a", {"metadata": {"finalizers": None}}, namespace="ns")
-    assert kube.body(CONFIG_MAPS, "a", "ns") is None
+    uids = [kube.put(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "ns"}})["metadata"]["uid"] for _ in range(2)]
+    assert uids[0] == uids[1]
+    again = kube.put(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "ns", "uid": "another"}})
+    assert again["metadata"]["uid"] == "another"
 
 
 @pytest.mark.looptime

@@ -9,13 +9,14 @@ the memory would be gone with it.
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 __all__ = ["Files", "Tree"]
 
-# A process id does not do: in containers that share the tree, everybody is process 1.
+# A process id alone does not do: in containers that share the tree, everybody is process 1.
 _PROCESS = secrets.token_hex(4)
 
 
@@ -130,7 +131,7 @@ class Tree:
 
     def _temporary(self) -> Path:
         self._scratch.mkdir(exist_ok=True)
-        return self._scratch / f"{_PROCESS}-{next(self._names)}"
+        return self._scratch / f"{os.getpid()}-{_PROCESS}-{next(self._names)}"
 
     def _discard(self, path: Path) -> None:
         if path.is_symlink() or not path.is_dir():
