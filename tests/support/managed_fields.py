@@ -105,6 +105,10 @@ def apply(
     for path in owners.get(who, set()) - wanted.keys() - held:
         flat.pop(path, None)
     owners[who] = set(wanted)
+    # an empty map says nothing about what others have in it
+    for path in [path for path, value in wanted.items() if value in ({}, [])]:
+        if any(known[: len(path)] == path and known != path for known in flat):
+            del wanted[path]
     # a container that becomes a leaf, or the other way round, must not leave the old shape behind
     for path in wanted:
         for other in [known for known in flat if known != path and known[: len(path)] == path]:
