@@ -246,7 +246,7 @@ class _Solver:
             return min((own for own in map(_number, policy["validValues"]) if own >= wanted), default=None)
         return wanted
 
-    def take(
+    def take(  # noqa: PLR0911 - one list of checks
         self,
         claim: int,
         parent: str,
@@ -325,7 +325,7 @@ class _Solver:
                 return False
         return True
 
-    def constraints_hold(self, claim: int, taken: list[Any]) -> bool:
+    def constraints_hold(self, claim: int, taken: list[Any]) -> bool:  # noqa: PLR0911 - one list of checks
         for constraint in self.claims[claim]["spec"]["devices"].get("constraints", ()):
             names = constraint.get("requests", ())
             attribute = constraint.get("matchAttribute") or constraint["distinctAttribute"]

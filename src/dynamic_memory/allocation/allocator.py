@@ -2,8 +2,8 @@
 """Decisions: which devices of which node does a pod get?
 
 The allocator joins the parts: claims are compiled, nodes that cannot fit are ruled out by the index, and the search
-runs on those that are left, one after the other. It decides and never changes the inventory; a caller that goes through with
-a decision enters the allocated claims there.
+runs on those that are left, one after the other. It decides and never changes the inventory; a caller that goes through
+with a decision enters the allocated claims there.
 """
 
 from __future__ import annotations

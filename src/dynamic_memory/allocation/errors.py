@@ -2,8 +2,8 @@
 """What can end an allocation without a result.
 
 "It does not fit" is no error but an answer. An error is either *fatal*: the claim or a device is such that no node
-could be asked in good faith, and the scheduler gives up on the pod; or it belongs to *one node*, and other nodes may do. The
-two kinds are two branches of this tree, and the scope in the JSON protocol is read off the class.
+could be asked in good faith, and the scheduler gives up on the pod; or it belongs to *one node*, and other nodes may
+do. The two kinds are two branches of this tree, and the scope in the JSON protocol is read off the class.
 """
 
 from __future__ import annotations

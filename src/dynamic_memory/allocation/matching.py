@@ -2,8 +2,8 @@
 """Which kinds of device do the selectors of a request let through?
 
 A *shape* is a list of selectors: those of the class, then those of the request. Most requests of a cluster have one
-of a few shapes, and a shape's answer for a kind of device never changes, so it is kept with the kind. A selector that fails
-is an answer too (a `Fault`): upstream treats the failure as fatal, but only when the search reaches the device.
+of a few shapes, and a shape's answer for a kind of device never changes, so it is kept with the kind. A selector that
+fails is an answer too (a `Fault`): upstream treats the failure as fatal, but only when the search reaches the device.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from tests.support.allocation_world import World, claim, memory, read, request
 
 from dynamic_memory.allocation import Inventory
 from dynamic_memory.allocation.amounts import NANO
+from dynamic_memory.allocation.errors import InvalidNodeSelector
 from dynamic_memory.api import core, resource
 from dynamic_memory.quantity import Quantity
 
@@ -113,7 +114,7 @@ def apply(inventory: Inventory, kind: str, body: Any, *, gone: bool = False) -> 
 def snapshot(inventory: Inventory) -> Any:
     try:
         return inventory.snapshot()
-    except Exception as error:  # an invalid node selector: both have to say the same
+    except InvalidNodeSelector as error:  # both have to say the same
         return type(error)
 
 
