@@ -121,7 +121,17 @@ async def test_rule_5_sizes_that_are_no_multiple_of_the_unit_or_absurd_are_refus
 
 
 @pytest.mark.parametrize(
-    "tag", ["", "x", "../../etc", str(uuid.uuid4()).upper(), uuid.uuid4().hex, f"{{{uuid.uuid4()}}}", "0" * 10_000]
+    "tag",
+    [
+        "",
+        "x",
+        "../../etc",
+        "6F1F2A0E-3C3E-4A7E-9F0C-1D2F6F1C9A11",
+        "6f1f2a0e3c3e4a7e9f0c1d2f6f1c9a11",
+        "{6f1f2a0e-3c3e-4a7e-9f0c-1d2f6f1c9a11}",
+        "0" * 10_000,
+    ],
+    ids=["empty", "short", "path", "upper case", "no dashes", "braces", "long"],
 )
 async def test_tags_are_canonical_uuids(rig, tag):
     with pytest.raises(BadArgument) as refused:
