@@ -3,15 +3,25 @@
 
 No constraint, or an empty one, is true. An attribute that a device does not have is an error of that device alone: it
 cannot be chosen, and the reason is shown. An expression that cannot be compiled, or costs too much, ends the command.
+
+CEL says that values of different types are not equal, so `device.bandwidth == '1G'` would be false, and `!=` true, for
+every quantity there is. People mean the amount, and `>=` compares it; so where an attribute is a quantity, a text that it
+is compared with for equality is read as one too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from dynamic_memory.allocation.prototype.errors import ExpressionError
 from dynamic_memory.allocation.prototype.types import Value
+from dynamic_memory.cel import ast
+from dynamic_memory.cel.checker import check
+from dynamic_memory.cel.environment import Program as Compiled
+from dynamic_memory.cel.environments.prototype import Constraint, compile_constraint, prototype_environment
+from dynamic_memory.cel.errors import CompileError, CostExceeded, EvaluationError
+from dynamic_memory.cel.parser import parse
 
 __all__ = ["Expressions", "HasAnswers", "Program"]
 
@@ -60,74 +70,89 @@ class Expressions:
 
 def _compile(expression: str, where: str) -> Program:
     if len(expression) > MAX_EXPRESSION:
-        raise ExpressionError(
-            where, f"an expression has at most {MAX_EXPRESSION} characters, this has {len(expression)}"
-        )
-    return _interim(expression, where)
-
-
-# --- interim evaluator
-
-
-def _interim(expression: str, where: str) -> Program:
-    import operator
-
-    from dynamic_memory.cel import ast
-    from dynamic_memory.cel.errors import CompileError
-    from dynamic_memory.cel.parser import parse
-    from dynamic_memory.quantity import Quantity
-
+        problem = f"an expression has at most {MAX_EXPRESSION} characters, this has {len(expression)}"
+        raise ExpressionError(where, problem)
     try:
-        tree = parse(expression)
+        constraint = compile_constraint(expression)
+        compared = set(_compared(parse(expression)))
     except CompileError as error:
         raise ExpressionError(where, str(error)) from error
+    variants: dict[frozenset[str], Constraint] = {frozenset(): constraint}
 
-    class Bad(Exception):
-        pass
-
-    ops = {"_<_": operator.lt, "_<=_": operator.le, "_>_": operator.gt, "_>=_": operator.ge}
-
-    def run(node, env):
-        if isinstance(node, ast.Literal):
-            return node.value
-        if isinstance(node, ast.Ident):
-            if node.name == "device":
-                return env
-            raise Bad(f"undeclared reference to '{node.name}'")
-        if isinstance(node, ast.Select):
-            target = run(node.operand, env)
-            if node.field not in target:
-                raise Bad(f"no such key: {node.field}")
-            return target[node.field]
-        if isinstance(node, ast.Has):
-            return node.field in run(node.operand, env)
-        if isinstance(node, ast.Logic):
-            values = [run(o, env) for o in node.operands]
-            return all(values) if node.conjunction else any(values)
-        if isinstance(node, ast.Call):
-            args = [run(a, env) for a in node.args]
-            if node.function == "_==_":
-                return args[0] == args[1] and type(args[0]) is type(args[1])
-            if node.function == "_!=_":
-                return args[0] != args[1]
-            if node.function in ops:
-                if type(args[0]) is not type(args[1]):
-                    raise Bad("no such overload")
-                return ops[node.function](*args)
-            if node.function == "_[_]":
-                if args[1] not in args[0]:
-                    raise Bad(f"no such key: {args[1]}")
-                return args[0][args[1]]
-            if node.function == "quantity":
-                return Quantity.parse(args[0])
-        raise Bad(f"unsupported {node}")
-
-    def program(attributes):
-        env = {name: value for name, (_, value) in attributes.items()}
+    def program(attributes: Mapping[str, Value]) -> bool | str:
+        amounts = frozenset(name for name in compared if name in attributes and attributes[name][0] == "quantity")
+        variant = variants.get(amounts)
+        if variant is None:
+            variant = variants[amounts] = _with_amounts(expression, amounts)
         try:
-            answer = run(tree, env)
-        except Bad as error:
-            return str(error)
-        return answer if isinstance(answer, bool) else "not a bool"
+            return variant.holds({name: value for name, (_, value) in attributes.items()})
+        except CostExceeded as error:
+            raise ExpressionError(where, error.message) from error
+        except EvaluationError as error:
+            return error.message
 
     return program
+
+
+_EQUALITY = {"_==_", "_!=_", "@in"}
+
+
+def _attribute(node: ast.Node) -> str | None:
+    """Return the name of the attribute that a node reads: `device.x` or `device['x']`."""
+    match node:
+        case ast.Select(operand=ast.Ident(name="device"), field=str() as name):
+            return name
+        case ast.Call(function="_[_]", args=[ast.Ident(name="device"), ast.Literal(value=str() as name)]):
+            return name
+    return None
+
+
+def _children(node: ast.Node) -> Iterator[ast.Node]:
+    for kind in type(node).__mro__:
+        for slot in getattr(kind, "__slots__", ()):
+            yield from _nodes(getattr(node, slot, None))
+
+
+def _nodes(value: object) -> Iterator[ast.Node]:
+    if isinstance(value, ast.Node):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _nodes(item)
+
+
+def _equalities(tree: ast.Node) -> Iterator[tuple[str, ast.Call, int]]:
+    """Yield comparisons of an attribute for equality: its name, the node, and the place of the other operand."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(_children(node))
+        if isinstance(node, ast.Call) and node.function in _EQUALITY:
+            for place, other in ((0, 1), (1, 0)):
+                name = _attribute(node.args[place])
+                if name is not None and not (node.function == "@in" and place == 1):
+                    yield name, node, other
+
+
+def _compared(tree: ast.Node) -> Iterator[str]:
+    for name, _, _ in _equalities(tree):
+        yield name
+
+
+def _with_amounts(expression: str, amounts: frozenset[str]) -> Constraint:
+    """Compile an expression with texts beside these attributes read as quantities."""
+    tree = parse(expression)
+    for name, node, other in list(_equalities(tree)):
+        if name in amounts:
+            node.args[other] = _read(node.args[other])
+    environment = prototype_environment()
+    checked, slots = check(tree, expression, environment.declarations)
+    return Constraint(Compiled(expression, checked, slots, environment))
+
+
+def _read(node: ast.Node) -> ast.Node:
+    if isinstance(node, ast.Literal) and isinstance(node.value, str):
+        return ast.Call(node.pos, "quantity", [node])
+    if isinstance(node, ast.ListNode):
+        return ast.ListNode(node.pos, [_read(element) for element in node.elements], node.optional)
+    return node
