@@ -166,7 +166,9 @@ class Comprehension(Node):
     __slots__ = ("body", "condition", "kind", "names", "range", "slots")
     slots: tuple[int, ...]
 
-    def __init__(self, pos: int, kind: str, range_: Node, names: tuple[str, ...], condition: Node | None, body: Node) -> None:
+    def __init__(
+        self, pos: int, kind: str, range_: Node, names: tuple[str, ...], condition: Node | None, body: Node
+    ) -> None:
         self.pos = pos
         self.kind = kind
         self.range = range_

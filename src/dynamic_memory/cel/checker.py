@@ -55,7 +55,15 @@ _VALIDATED = {
 class Declarations:
     """What an environment lets an expression use: variables, functions, types that it may construct."""
 
-    def __init__(self, variables: Mapping[str, Type], overloads: tuple[Overload, ...], objects: Mapping[str, ObjectType]) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, Type],
+        overloads: tuple[Overload, ...],
+        objects: Mapping[str, ObjectType],
+        *,
+        strict: bool = True,
+    ) -> None:
+        self.strict = strict
         self.variables = dict(variables)
         self.objects = objects
         self.functions: dict[tuple[str, bool], list[Overload]] = {}
@@ -82,7 +90,7 @@ class _Checker:
         self.env = declarations
         self.scope: dict[str, tuple[int, Type]] = {}
         self.slots = 0
-        self.mixed = False
+        self.mixed = not declarations.strict
         self.visitors = {
             Literal: self.literal, Ident: self.ident, Select: self.select, Has: self.has, Call: self.call,
             Logic: self.logic, Ternary: self.ternary, ListNode: self.list_node, MapNode: self.map_node,
@@ -196,8 +204,10 @@ class _Checker:
             try:
                 _VALIDATED[node.function](args[-1].value)
             except Fault as fault:
-                self.fail(args[-1], f"invalid {node.function} argument: {fault}", f"a literal that {node.function} takes")
-        if node.function in _FOLDED and type(args[0]) is Literal:
+                self.fail(
+                    args[-1], f"invalid {node.function} argument: {fault}", f"a literal that {node.function} takes"
+                )
+        if env.strict and node.function in _FOLDED and type(args[0]) is Literal:
             try:
                 node.overloads[0].call(args[0].value)
             except Fault as fault:
@@ -321,7 +331,9 @@ class _Checker:
             if optional and given.kind == "optional":
                 given = given.params[0]
             if not assignable(wanted, given):
-                self.fail(where, f"expected type of field '{name}' is '{wanted}' but provided type is '{given}'", str(wanted))
+                self.fail(
+                    where, f"expected type of field '{name}' is '{wanted}' but provided type is '{given}'", str(wanted)
+                )
         node.type = made
         return node
 

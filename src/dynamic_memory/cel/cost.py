@@ -42,9 +42,23 @@ _MAX_FORMAT, _MAX_FORMAT_REGEX = 64, 128
 _SCALARS = frozenset(("bool", "int", "uint", "double", "duration", "timestamp", "null"))
 _OPAQUE = frozenset(("quantity", "semver", "ip", "cidr"))
 _TRAVERSED = ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf", "includes")
-_PARSED = ("quantity", "isQuantity", "semver", "isSemver", "url", "isURL", "cidr", "isIP", "isCIDR", "ip", "jsonpatch.escapeKey")
+_PARSED = (
+    "quantity",
+    "isQuantity",
+    "semver",
+    "isSemver",
+    "url",
+    "isURL",
+    "cidr",
+    "isIP",
+    "isCIDR",
+    "ip",
+    "jsonpatch.escapeKey",
+)
 _STRING_WORK = ("lowerAscii", "upperAscii", "substring", "trim")
-_SIZED_ORDER = tuple(f"{name}_{kind}" for name in ("less", "less_equals", "greater", "greater_equals") for kind in ("string", "bytes"))
+_SIZED_ORDER = tuple(
+    f"{name}_{kind}" for name in ("less", "less_equals", "greater", "greater_equals") for kind in ("string", "bytes")
+)
 
 
 def _cap(number: int) -> int:
@@ -153,7 +167,9 @@ class _Estimator:
         count = self.size(node.range, over)
         key, value = self.parts(node, over)
         is_list = node.range.type.kind == "list" or (over.declared is not None and over.declared.key is None)
-        for slot, known in zip(node.slots, (key, value) if len(node.slots) > 1 else (value if is_list else key,), strict=True):
+        for slot, known in zip(
+            node.slots, (key, value) if len(node.slots) > 1 else (value if is_list else key,), strict=True
+        ):
             self.scope[slot] = known
         condition = self.visit(node.condition).cost if node.condition is not None else 0
         body = self.visit(node.body)
@@ -282,7 +298,6 @@ class _Estimator:
             return _times(min(sizes[0], sizes[1]), _STRING), None
         return 1, None
 
-
     def counted(self, node: Call, sizes: list[int]) -> int:
         """Return the most elements that slice or lists.range makes."""
         bounds = [arg.value for arg in node.args if type(arg) is Literal and type(arg.value) is int]
@@ -323,7 +338,9 @@ def _smaller(args: list[Any]) -> int:
 
 
 def _joined(args: list[Any]) -> int:
-    total = sum(size_of(part) for part in args[0]) + (size_of(args[1]) * max(len(args[0]) - 1, 0) if len(args) > 1 else 0)
+    total = sum(size_of(part) for part in args[0]) + (
+        size_of(args[1]) * max(len(args[0]) - 1, 0) if len(args) > 1 else 0
+    )
     return math.ceil(total * 2 * _STRING)
 
 

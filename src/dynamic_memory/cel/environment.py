@@ -77,6 +77,7 @@ class Environment:
         functions: beside those of `BASE`.
         objects: types that `Name{…}` makes, or that a qualified name means.
         cost_limit: of one evaluation.
+        strict: refuse what Kubernetes refuses beyond the language: literals of mixed types, conversions that must fail.
 
     """
 
@@ -87,11 +88,15 @@ class Environment:
         functions: Iterable[Overload] = (),
         objects: Mapping[str, ObjectType] | None = None,
         cost_limit: int = COST_LIMIT,
+        strict: bool = True,
     ) -> None:
         self.declared = dict(variables)
         self.cost_limit = cost_limit
         self.declarations = Declarations(
-            {name: variable.type for name, variable in variables.items()}, (*BASE, *functions), objects or {}
+            {name: variable.type for name, variable in variables.items()},
+            (*BASE, *functions),
+            objects or {},
+            strict=strict,
         )
 
     def compile(self, source: str) -> Program:

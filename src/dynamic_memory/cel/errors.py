@@ -50,5 +50,5 @@ class CostExceeded(EvaluationError):
     """The evaluation cost more than its limit; neither `&&` nor `||` absorbs this."""
 
 
-class Fault(Exception):  # noqa: N818 - it never leaves the room
+class Fault(Exception):
     """What a library function raises: a message without a place."""

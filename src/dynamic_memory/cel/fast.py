@@ -41,7 +41,7 @@ _FOLDED = {"quantity", "semver", "duration", "timestamp", "ip", "cidr", "url"}
 _TYPE_TEST = {int: "int", str: "str", bool: "bool"}
 
 
-class _Unsupported(Exception):  # noqa: N818 - it never leaves this module
+class _Unsupported(Exception):
     """The interpreter must do this expression."""
 
 
@@ -215,7 +215,9 @@ class _Writer:
         if fused is not None:
             return fused
         kinds = left.type.kind, right.type.kind
-        if kinds[0] == kinds[1] and (kinds[0] in _DIRECT or (kinds[0] in ("bool", "quantity", "semver") and operator in ("==", "!="))):
+        if kinds[0] == kinds[1] and (
+            kinds[0] in _DIRECT or (kinds[0] in ("bool", "quantity", "semver") and operator in ("==", "!="))
+        ):
             return f"({self.write(left)} {operator} {self.write(right)})"
         if kinds[0] == "dyn" and type(right) is Literal and type(right.value) in _TYPE_TEST and not self.nested:
             return self.dynamic(left, right.value, operator)

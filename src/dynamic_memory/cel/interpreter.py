@@ -121,7 +121,7 @@ class _Builder:
 
     def select(self, node: Select) -> Run:
         operand, field = self.make(node.operand), node.field
-        counted = int(node.operand.type.kind in ("map", "object", "dyn", "optional"))
+        counted = int(node.operand.type.kind in ("map", "object", "dyn"))
         as_optional = node.optional
 
         def run(frame: Frame) -> Any:
@@ -145,7 +145,7 @@ class _Builder:
         operand = self.make(node.operand)
         return lambda frame: self.lookup(node, operand(frame)).present
 
-    def call(self, node: Call) -> Run:  # noqa: C901 - one case per number of arguments keeps calls fast
+    def call(self, node: Call) -> Run:
         function = _dispatcher(node.overloads, [arg.type.kind for arg in node.args])
         args = [self.make(arg) for arg in node.args]
         cost = actual_cost(node.overloads)
@@ -291,6 +291,8 @@ class _Builder:
             "transformMapEntry": self.transform_map,
         }[node.kind](node, body, condition)  # fmt: skip
         slots = node.slots
+        if node.kind in ("all", "exists") and len(slots) == 1:
+            return self.simple_quantifier(node, over, body)
 
         def each(frame: Frame) -> Any:
             value = over(frame)
@@ -332,10 +334,45 @@ class _Builder:
                     error = error or failure
                     continue
                 if value is decisive:
-                    frame.cost += per_item - 1
                     return decisive
                 if type(value) is not bool:
                     error = error or self.error(node.body, f"{NO_OVERLOAD}: got '{kind_of(value)}', expected bool")
+            if error is not None:
+                raise error
+            return not decisive
+
+        return run
+
+    def simple_quantifier(self, node: Comprehension, over: Run, body: Run) -> Run:
+        """Do what `quantifier` does, for one variable: the loop that nests most."""
+        decisive = node.kind == "exists"
+        per_item, slot = (4 if decisive else 3), node.slots[0]
+
+        def run(frame: Frame) -> bool:
+            value = over(frame)
+            try:
+                items = value if kind_of(value) == "list" else [key for key, _ in items_of(value)]
+            except Fault as fault:
+                raise self.error(node.range, str(fault)) from None
+            error: EvaluationError | None = None
+            frame.cost += 1
+            slots, limit = frame.slots, frame.limit
+            for item in items:
+                frame.cost += per_item
+                if frame.cost > limit:
+                    raise exceeded(frame)
+                slots[slot] = item
+                try:
+                    result = body(frame)
+                except CostExceeded:
+                    raise
+                except EvaluationError as failure:
+                    error = error or failure
+                    continue
+                if result is decisive:
+                    return decisive
+                if type(result) is not bool:
+                    error = error or self.error(node.body, f"{NO_OVERLOAD}: got '{kind_of(result)}', expected bool")
             if error is not None:
                 raise error
             return not decisive
@@ -442,7 +479,11 @@ def _dispatcher(overloads: tuple[Overload, ...], given: list[str]) -> Callable[.
     """Return the function to call: the only one if types say so, otherwise one that looks at the values."""
     calls = {overload.call for overload in overloads}
     wanted = [tuple(None if p.kind in ("param", "dyn") else p.kind for p in overload.params) for overload in overloads]
-    needed = [kinds for kinds in wanted if any(kind and have in ("dyn", "object") for kind, have in zip(kinds, given, strict=True))]
+    needed = [
+        kinds
+        for kinds in wanted
+        if any(kind and have in ("dyn", "object") for kind, have in zip(kinds, given, strict=True))
+    ]
     if len(calls) == 1 and not needed:
         return overloads[0].call
     choices = list(zip(wanted, (overload.call for overload in overloads), strict=True))

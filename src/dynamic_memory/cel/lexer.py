@@ -38,7 +38,9 @@ _ENDS = {
     quote: re.compile(rf"(?:[^\\{quote[0]}]|\\.|{quote[0]}(?!{quote[0] * 2}))*?{quote}" if len(quote) == 3 else rf"(?:[^\\{quote}\r\n]|\\[^\r\n])*+{quote}", re.DOTALL)
     for quote in ('"', "'", '"""', "'''")
 }  # fmt: skip
-_RAW_ENDS = {quote: re.compile(rf".*?{quote}" if len(quote) == 3 else rf"[^{quote}\r\n]*{quote}", re.DOTALL) for quote in _ENDS}
+_RAW_ENDS = {
+    quote: re.compile(rf".*?{quote}" if len(quote) == 3 else rf"[^{quote}\r\n]*{quote}", re.DOTALL) for quote in _ENDS
+}
 
 
 class Tokens(NamedTuple):

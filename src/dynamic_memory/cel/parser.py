@@ -83,7 +83,9 @@ class _Parser:
     def expression(self) -> Node:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise self.error(self.positions[self.at], "expression recursion limit exceeded", f"at most {MAX_DEPTH} levels")
+            raise self.error(
+                self.positions[self.at], "expression recursion limit exceeded", f"at most {MAX_DEPTH} levels"
+            )
         operands = [self.operand()]
         operators: list[tuple[int, str, int]] = []
         chained = 0
@@ -125,7 +127,7 @@ class _Parser:
         else:
             operands[-1] = Logic(pos, [left, right], conjunction=level == 2)  # noqa: PLR2004
 
-    def operand(self) -> Node:  # noqa: C901, PLR0912, PLR0915 - one frame per level of nesting
+    def operand(self) -> Node:  # noqa: C901, PLR0912 - one frame per level of nesting
         kinds, start = self.kinds, self.at
         sign = kinds[start]
         while kinds[self.at] == sign and sign in ("!", "-"):

@@ -388,7 +388,9 @@ class Regex:
         before = text[at - 1] if at else ""
         after = text[at] if at < len(text) else ""
         boundary = bool(before and self._word(before)) != bool(after and self._word(after))
-        return (not before) | (not after) << 1 | (before in ("", "\n")) << 2 | (after in ("", "\n")) << 3 | boundary << 4
+        return (
+            (not before) | (not after) << 1 | (before in ("", "\n")) << 2 | (after in ("", "\n")) << 3 | boundary << 4
+        )
 
     def _run(self, text: str, at: int, *, anchored: bool) -> int | None:
         """Return where the preferred match ends; an unanchored run stops at the first end of any match."""

@@ -222,6 +222,9 @@ def equal(one: Any, other: Any) -> bool:
     if (a is b and a in _DIRECT) or (a in _NUMERIC and b in _NUMERIC):
         return bool(one == other)
     if a in _DIRECT and b in _DIRECT:
+        if a is Quantity or a is Semver:
+            # Types of Kubernetes refuse, as the left side, to be compared with anything but their like.
+            raise Fault("no such overload")
         return False
     kind = kind_of(one)
     if kind != kind_of(other):

@@ -5,7 +5,7 @@ MutatingAdmissionPolicy write them.
 `object`, `oldObject`, `request`, `params` and `namespaceObject` are of type dyn; `variables` holds the policy's own
 expressions, each evaluated when it is first read and seeing those before it. `Object.…{}` and `JSONPatch{}` make
 typed values. Source: Kubernetes' documentation of both kinds; k8s.io/apiserver/pkg/admission/plugin/policy.
-"""  # noqa: D205, D415 - two names that cannot be shortened
+"""  # noqa: D205 - two names that cannot be shortened
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class DeviceView:
     __slots__ = ("allow_multiple_allocations", "attributes", "capacity", "driver")
     cel_kind = "object"
     type_name = "kubernetes.DRADevice"
-    cel_fields = {  # noqa: RUF012 - read by the interpreter, never written
+    cel_fields = {
         "driver": "driver", "attributes": "attributes", "capacity": "capacity",
         "allowMultipleAllocations": "allow_multiple_allocations",
     }  # fmt: skip
@@ -126,7 +126,9 @@ def device_environment(features: DeviceFeatures, env: Literal["stored", "new"] =
     if multiple:
         fields["allowMultipleAllocations"] = Declared(t.BOOL, 1)
     device = ObjectType(
-        "kubernetes.DRADevice", {field: declared.type for field, declared in fields.items()}, attributes=DeviceView.cel_fields
+        "kubernetes.DRADevice",
+        {field: declared.type for field, declared in fields.items()},
+        attributes=DeviceView.cel_fields,
     )
     return Environment(
         {"device": Declared(device, 1, fields)}, functions=INCLUDES if lists else ()

@@ -49,7 +49,9 @@ def _declare(schema: Mapping[str, Any], path: str) -> Declared:
         return Declared(list_of(element.type), schema.get("maxItems"), element=element)
     if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         value = _declare(schema["additionalProperties"], f"{path}.@values")
-        return Declared(map_of(t.STRING, value.type), schema.get("maxProperties"), key=Declared(t.STRING), element=value)
+        return Declared(
+            map_of(t.STRING, value.type), schema.get("maxProperties"), key=Declared(t.STRING), element=value
+        )
     if kind == "object" and schema.get("properties"):
         fields = {
             name: _declare(field, f"{path}.{name}")

@@ -100,7 +100,9 @@ def _value(optional: Optional) -> Any:
 
 
 def _of_non_zero(value: Any) -> Optional:
-    zero = value is None or (kind_of(value) in ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "object") and not value)
+    zero = value is None or (
+        kind_of(value) in ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "object") and not value
+    )
     return NONE if zero or (type(value) is Duration and not value.nanos) else Optional(value)
 
 

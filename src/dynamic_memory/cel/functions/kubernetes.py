@@ -159,7 +159,9 @@ class Cidr:
                 raise ValueError(text)
             self.interface = ipaddress.ip_interface(text)
         except ValueError:
-            raise Fault(f'network address parse error during conversion from string: netip.ParsePrefix("{text}")') from None
+            raise Fault(
+                f'network address parse error during conversion from string: netip.ParsePrefix("{text}")'
+            ) from None
         if isinstance(self.interface, ipaddress.IPv6Interface) and self.interface.ip.ipv4_mapped:
             raise Fault(f'IPv4-mapped IPv6 address "{address}" is not allowed')
 
@@ -252,14 +254,20 @@ def _qualified_name(text: str) -> list[str]:
     prefix, slash, name = text.rpartition("/")
     problems: list[str] = []
     if text.count("/") > 1:
-        return ["a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain prefix and '/'"]
+        return [
+            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain prefix and '/'"
+        ]
     if slash:
-        problems += ["prefix part must be non-empty"] if not prefix else [f"prefix part {p}" for p in _subdomain(prefix)]
+        problems += (
+            ["prefix part must be non-empty"] if not prefix else [f"prefix part {p}" for p in _subdomain(prefix)]
+        )
     if not name:
         problems.append("name part must be non-empty")
     problems += [f"name part {p}" for p in _length(name, 63)]
     if not _QUALIFIED.fullmatch(name):
-        problems.append("name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character")
+        problems.append(
+            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+        )
     return problems
 
 
@@ -277,7 +285,9 @@ def _uri(text: str) -> list[str]:
 
 
 def _uuid(text: str) -> list[str]:
-    valid = re.fullmatch(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", text, re.ASCII | re.IGNORECASE)
+    valid = re.fullmatch(
+        r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", text, re.ASCII | re.IGNORECASE
+    )
     return [] if valid else ["does not match the UUID format"]
 
 
@@ -299,7 +309,9 @@ def _date(text: str) -> list[str]:
     return []
 
 
-_CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_CLOCK = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
+)
 
 
 def _datetime(text: str) -> list[str]:

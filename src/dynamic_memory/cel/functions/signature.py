@@ -22,7 +22,9 @@ _NAMED: dict[str, Type] = {
     "Quantity": t.QUANTITY, "Semver": t.SEMVER, "URL": t.URL, "IP": t.IP, "CIDR": t.CIDR, "Format": t.FORMAT,
     "A": t.PARAM_A, "B": t.PARAM_B,
 }  # fmt: skip
-_SIGNATURE = re.compile(r"(?:(?P<target>[^.]+?)\.(?=\w+\())?(?P<name>[@\w.?:\[\]!=<>+\-*/%]+)\((?P<args>.*)\) -> (?P<result>.+)")
+_SIGNATURE = re.compile(
+    r"(?:(?P<target>[^.]+?)\.(?=\w+\())?(?P<name>[@\w.?:\[\]!=<>+\-*/%]+)\((?P<args>.*)\) -> (?P<result>.+)"
+)
 
 
 def read_type(text: str) -> Type:

@@ -75,7 +75,7 @@ def add(a: Any, b: Any) -> Any:
             return _duration(a.nanos + b.nanos)
     if kind_of(a) == "list" == kind_of(b):
         return [*a, *b]
-    if type(b) is Timestamp and kind is Duration or kind is Timestamp and type(b) is Duration:
+    if (type(b) is Timestamp and kind is Duration) or (kind is Timestamp and type(b) is Duration):
         return _timestamp(a.nanos + b.nanos)
     raise Fault(_NO_OVERLOAD)
 
@@ -132,6 +132,8 @@ def modulo(a: Any, b: Any) -> Any:
         raise Fault(_NO_OVERLOAD)
     if b == 0:
         raise Fault("modulus by zero")
+    if b == -1 and a == INT_MIN:
+        raise Fault("integer overflow")
     rest = abs(int(a)) % abs(int(b))
     return Uint(rest) if kind is Uint else (rest if a >= 0 else -rest)
 
@@ -184,7 +186,7 @@ def _not(value: Any) -> bool:
 
 
 def _at_most(a: Any, b: Any) -> bool:
-    if type(a) is float and math.isnan(a) or type(b) is float and math.isnan(b):
+    if (type(a) is float and math.isnan(a)) or (type(b) is float and math.isnan(b)):
         return False
     return not less(b, a)
 

@@ -19,8 +19,8 @@ from dynamic_memory.cel.values import INT_MAX, Duration, Timestamp, to_datetime
 
 __all__ = ["OVERLOADS", "format_duration", "format_timestamp", "parse_duration", "parse_timestamp"]
 
-_UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # noqa: RUF001 - Go takes both signs of micro
-_PART = re.compile(r"(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)  # noqa: RUF001 - the same
+_UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_PART = re.compile(r"(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _TIMESTAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _OFFSET = re.compile(r"([+-]?)(\d\d):(\d\d)", re.ASCII)
 
@@ -65,7 +65,9 @@ def format_timestamp(value: Timestamp) -> str:
     """Return RFC 3339 in UTC with as many decimals as needed."""
     nanos = value.nanos % 10**9
     decimals = f".{nanos:09}".rstrip("0") if nanos else ""
-    return f"{to_datetime(value).strftime('%Y').rjust(4, '0')}{to_datetime(value).strftime('-%m-%dT%H:%M:%S')}{decimals}Z"
+    return (
+        f"{to_datetime(value).strftime('%Y').rjust(4, '0')}{to_datetime(value).strftime('-%m-%dT%H:%M:%S')}{decimals}Z"
+    )
 
 
 def _zone(name: str) -> datetime.tzinfo:
