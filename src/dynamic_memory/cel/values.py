@@ -47,7 +47,7 @@ class _Nanos:
         self.nanos = nanos
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.nanos == other.nanos  # type: ignore[attr-defined] # just compared
+        return type(self) is type(other) and self.nanos == other.nanos
 
     def __hash__(self) -> int:
         return hash(self.nanos)

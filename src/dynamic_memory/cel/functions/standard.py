@@ -43,6 +43,14 @@ MAX_PLAIN = 6
 """Digits before the point of a double beyond which Go writes an exponent (strconv's format g)."""
 
 
+def _unequal(one: Any, other: Any) -> bool:
+    """Compare as `!=`: what refuses to be compared is not equal."""
+    try:
+        return not equal(one, other)
+    except Fault:
+        return True
+
+
 def _uint(number: int) -> Uint:
     if 0 <= number <= UINT_MAX:
         return Uint(number)
@@ -329,7 +337,7 @@ _NUMBERS = ("int", "uint", "double")
 _ORDERED = ("bool", "string", "bytes", "timestamp", "duration")
 _rows: list[tuple[str, str, Any]] = [
     ("equals", "_==_(A, A) -> bool", equal),
-    ("not_equals", "_!=_(A, A) -> bool", lambda a, b: not equal(a, b)),
+    ("not_equals", "_!=_(A, A) -> bool", _unequal),
     ("logical_not", "!_(bool) -> bool", _not),
     *((f"negate_{n}", f"-_({n}) -> {n}", negate) for n in ("int", "double")),
     *((f"add_{n}", f"_+_({n}, {n}) -> {n}", add) for n in (*_NUMBERS, "string", "bytes")),
