@@ -27,7 +27,7 @@ def setup(role: str, *, json: bool, level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # these tell each request; that is ours to log where it matters
-    for name in ("httpx2", "httpcore2", "asyncio", "aiohttp.access", "grpc"):
+    for name in ("httpx2", "httpcore2", "asyncio", "grpc"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

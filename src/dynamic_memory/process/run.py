@@ -15,13 +15,9 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from dynamic_memory.errors import DynamicMemoryError, InvalidInput
 from dynamic_memory.process.readiness import Readiness
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 __all__ = ["EXIT_BAD_CONFIGURATION", "EXIT_FAILED", "EXIT_OK", "Process", "run"]
 
@@ -120,37 +116,8 @@ async def _endpoints(process: Process, address: str | None) -> AsyncIterator[Non
     if address is None:
         yield
         return
-    from aiohttp import web  # noqa: PLC0415 - 8 MB that a role without endpoints need not carry
+    from dynamic_memory.process import endpoints  # noqa: PLC0415 - a role without endpoints need not carry them
 
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal():
-        raise InvalidInput("health", "an address such as 127.0.0.1:8080", address)
-    runner = web.AppRunner(_application(process), access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port))
-        await site.start()
-        process.health_port = runner.addresses[0][1]
+    async with endpoints.serve(process.ready, address) as port:
+        process.health_port = port
         yield
-    finally:
-        await runner.cleanup()
-
-
-def _application(process: Process) -> web.Application:
-    from aiohttp import web  # noqa: PLC0415
-    from prometheus_client import generate_latest  # noqa: PLC0415
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text=process.ready.report(), status=200 if process.ready else 503)
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), content_type="text/plain", charset="utf-8")
-
-    application = web.Application()
-    application.router.add_get("/healthz", healthz)
-    application.router.add_get("/readyz", readyz)
-    application.router.add_get("/metrics", metrics)
-    return application

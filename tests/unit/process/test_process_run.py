@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,3 +160,20 @@ def test_health_readiness_and_metrics(start):
 def test_a_bad_health_address_is_bad_configuration(start):
     code, _, error = start("async def main(p): pass", health="localhost").end()
     assert (code, "expected an address such as" in error) == (2, True)
+
+
+def test_a_role_whose_event_loop_hangs_is_not_healthy(start):
+    role = start("import time\nasync def main(p):\n  say(p.health_port)\n  time.sleep(30)", health="127.0.0.1:0")
+    port = role.line()
+    status, text = get(port, "/healthz")
+    assert (status, text) == (503, "the event loop does not answer\n")
+    role.process.kill()
+
+
+def test_an_address_that_is_taken_is_bad_configuration(start):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, error = start("async def main(p): pass", health=address).end()
+    assert (code, "Address already in use" in error) == (2, True)
