@@ -6,8 +6,10 @@ Prints when each arrow of the sequence happened: from the pod's creation to the 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import os
 import subprocess
 import threading
 import time
@@ -30,6 +32,7 @@ from dynamic_memory.quantity import parse_bytes
 EXAMPLES = DEPLOY.parent / "examples"
 CLAIM_BYTES = 512 << 20
 POOL_BYTES = 4 << 30
+ROLES = ("service", "controller", "driver", "updater")
 RESOURCE = names.EXTENDED_RESOURCE
 
 
@@ -74,7 +77,7 @@ def _ready(cluster: Cluster) -> bool:
         for condition in pod["status"].get("conditions", [])
         if condition["type"] == "Ready" and condition["status"] == "True"
     }
-    assert ready == {f"dynamic-memory-{role}" for role in ("service", "controller", "driver", "updater")}, ready
+    assert ready == {f"dynamic-memory-{role}" for role in ROLES}, ready
     slices = [s["spec"]["pool"]["name"] for s in cluster.api.list("ResourceSlice")]
     assert {"fabric/rack-a", names.windows_pool(cluster.node.name)} <= set(slices), slices
     return True
@@ -220,6 +223,8 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(cluster, deplo
         timeline.stop()
         _keep_logs(cluster)
         print(f"\nKubernetes {cluster.version}, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n{timeline.table()}")
+        resident = ", ".join(f"{role} {size:.0f} MB" for role, size in sorted(_resident().items()))
+        print(f"resident memory: {resident}")
     assert len(timeline.seen) == 12, timeline.table()
     back = timeline.seen["driver -> service: RemoveMemory, bytes are back"]
     assert back <= timeline.seen["kubelet -> API server: pod is gone"], "I4: the pod went before its memory was back"
@@ -229,6 +234,21 @@ def _ceiling(node: RealNode) -> Path:
     """Return the file with the limit over all pods of the node: cgroup v2, or v1."""
     v1 = Path("/sys/fs/cgroup/memory") / node._cgroup / "kubepods" / "memory.limit_in_bytes"
     return v1 if v1.exists() else Path("/sys/fs/cgroup") / node._cgroup / "kubepods" / "memory.max"
+
+
+def _resident() -> dict[str, float]:
+    """Return the resident memory of each role's process on this machine, MB."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                role = next(
+                    (role for role in ROLES if role in words and any("dynamic-memory" in w for w in words)), None
+                )
+                if role and "--config=/etc/dynamic-memory" in " ".join(words):
+                    found[role] = int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+    return found
 
 
 def _shown(cluster: Cluster, node: RealNode) -> int:

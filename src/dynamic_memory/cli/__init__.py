@@ -24,6 +24,9 @@ COMMANDS = {
     "driver": Entry("dynamic_memory.cli.roles:driver", "Run the DRA driver of one node."),
     "updater": Entry("dynamic_memory.cli.roles:updater", "Run the node capacity updater of one node."),
     "fabric": Entry("dynamic_memory.cli.fabric:fabric", "Ask the Dynamic Memory Service: capacity, extents, release."),
+    "schedule": Entry("dynamic_memory.cli.schedule:schedule", "Say where a pod would go, and with which devices."),
+    "gen": Entry("dynamic_memory.cli.gen:gen", "Print sample capacity: pools of devices, slices of memory."),
+    "convert": Entry("dynamic_memory.cli.convert:convert", "Turn objects of the prototype into resource.k8s.io/v1."),
     "certificates": Entry("dynamic_memory.cli.certificates:certificates", "Obtain and renew a role's certificate."),
 }
 

@@ -8,3 +8,5 @@ with. The fabric is the ledger: the service keeps no database of its own, and ca
 gRPC. Inside a service, `service` holds the semantics without any transport, `server` puts gRPC, TLS and limits around
 it, and `backends` reach the hardware, or simulate it.
 """
+
+__all__: list[str] = []
