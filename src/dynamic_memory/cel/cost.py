@@ -88,13 +88,25 @@ class _Estimator:
         self.variables = variables
         self.scope: dict[int, _Known] = {}
         self.visitors = {
-            Literal: self.literal, Ident: self.ident, Select: self.select, Has: self.has, Call: self.call,
-            Logic: self.logic, Ternary: self.ternary, ListNode: self.list_node, MapNode: self.map_node,
-            ObjectNode: self.object_node, Comprehension: self.comprehension, Bind: self.bind, OptMap: self.opt_map,
-        }  # fmt: skip
+            Literal: self.literal,
+            Ident: self.ident,
+            Select: self.select,
+            Has: self.has,
+            Call: self.call,
+            Logic: self.logic,
+            Ternary: self.ternary,
+            ListNode: self.list_node,
+            MapNode: self.map_node,
+            ObjectNode: self.object_node,
+            Comprehension: self.comprehension,
+            Bind: self.bind,
+            OptMap: self.opt_map,
+        }
 
     def visit(self, node: Node) -> _Known:
-        return self.visitors[type(node)](node)  # type: ignore[index,operator] # each visitor takes its own class
+        found: Any = self.visitors[type(node)]
+        result: _Known = found(node)
+        return result
 
     def size(self, node: Node, known: _Known) -> int:
         if known.size is not None:
@@ -351,24 +363,34 @@ def _validated(args: list[Any]) -> int:
 
 _REAL: dict[str, Callable[[list[Any]], int]] = {
     **dict.fromkeys(_TRAVERSED, lambda args: _traversal(args[0])),
-    **dict.fromkeys((*(p for p in _PARSED if p != "isURL"), *_STRING_WORK, "strings.quote", "format"), lambda args: _length(args[0])),
+    **dict.fromkeys(
+        (*(p for p in _PARSED if p != "isURL"), *_STRING_WORK, "strings.quote", "format"), lambda args: _length(args[0])
+    ),
     **dict.fromkeys(("replace", "split", "ip.isCanonical"), lambda args: _length(args[0], 2 * _STRING)),
     "join": _joined,
-    **dict.fromkeys(("find", "findAll", "matches"), lambda args: math.ceil((1 + size_of(args[0])) * _STRING) * _length(args[1], _REGEX)),
+    **dict.fromkeys(
+        ("find", "findAll", "matches"),
+        lambda args: math.ceil((1 + size_of(args[0])) * _STRING) * _length(args[1], _REGEX),
+    ),
     "contains": lambda args: _length(args[0]) * _length(args[1]),
     "containsIP": lambda args: 4 + (_length(args[1]) if type(args[1]) is str else 0),
     "containsCIDR": lambda args: 7 + (_length(args[1]) if type(args[1]) is str else 0),
     "validate": _validated,
     **dict.fromkeys(("startsWith", "endsWith"), lambda args: _length(args[1])),
     "@in": lambda args: size_of(args[1]) if kind_of(args[1]) == "list" else 1,
-    "_+_": lambda args: math.ceil((size_of(args[0]) + size_of(args[1])) * _STRING) if type(args[0]) in (str, bytes) else 1,
+    "_+_": lambda args: (
+        math.ceil((size_of(args[0]) + size_of(args[1])) * _STRING) if type(args[0]) in (str, bytes) else 1
+    ),
     **dict.fromkeys(("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"), _smaller),
     **dict.fromkeys(("string", "bytes"), lambda args: _length(args[0]) if type(args[0]) in (str, bytes) else 1),
     # Beyond cel-go, which counts 1: work that grows with its input.
-    **dict.fromkeys(("distinct", "sets.contains", "sets.equivalent", "sets.intersects"), lambda args: 1 + size_of(args[0]) * size_of(args[-1])),
+    **dict.fromkeys(
+        ("distinct", "sets.contains", "sets.equivalent", "sets.intersects"),
+        lambda args: 1 + size_of(args[0]) * size_of(args[-1]),
+    ),
     **dict.fromkeys(("flatten", "reverse", "slice", "sort"), lambda args: 1 + size_of(args[0])),
     "lists.range": lambda args: 1 + max(0, args[0]) if type(args[0]) is int else 1,
-}  # fmt: skip
+}
 _FIXED_KINDS = frozenset(("bool", "int", "uint", "double", "duration", "timestamp", "quantity", "semver"))
 
 

@@ -27,6 +27,7 @@ from dynamic_memory.cel.ast import (
 )
 from dynamic_memory.cel.environment import Program
 from dynamic_memory.cel.errors import Fault
+from dynamic_memory.cel.functions.standard import is_in
 from dynamic_memory.cel.types import ObjectType
 from dynamic_memory.cel.values import equal, has_type, items_of, kind_of
 from dynamic_memory.quantity import Quantity
@@ -56,7 +57,7 @@ def _iterate(value: Any) -> Any:
 
 
 def _one(flags: Any) -> bool:
-    return sum(flags) == 1
+    return int(sum(flags)) == 1
 
 
 def compile_fast(program: Program, variable: str, fallback: Callable[[Any], bool]) -> Callable[[Any], bool] | None:
@@ -183,7 +184,7 @@ class _Writer:
         return self.invoke(node)
 
     def membership(self, value: Node, container: Node) -> str:
-        """Compare with each constant of one type; other types are equal to none of them."""
+        """Look up a text in the set of constants, and let the library look for anything else."""
         values = frozenset(element.value for element in container.elements)  # type: ignore[attr-defined] # it is a list of literals
         kinds = {type(element) for element in values}
         if kinds != {str} or value.type.kind not in ("string", "dyn"):
@@ -195,7 +196,8 @@ class _Writer:
             return f"({text} in {self.constant(values)})"
         if self.nested:
             raise _Unsupported
-        return f"(type({temporary} := {text}) is str and {temporary} in {self.constant(values)})"
+        rest = f"{self.constant(is_in)}({temporary}, {self.constant(tuple(values))})"
+        return f"({temporary} in {self.constant(values)} if type({temporary} := {text}) is str else {rest})"
 
     def invoke(self, node: Call) -> str:
         if len(node.overloads) != 1 or node.function == "dyn":

@@ -73,7 +73,9 @@ class _Builder:
         }  # fmt: skip
 
     def make(self, node: Node) -> Run:
-        return self.makers[type(node)](node)  # type: ignore[index,operator] # each maker takes its own class
+        found: Any = self.makers[type(node)]
+        result: Run = found(node)
+        return result
 
     def error(self, node: Node, message: str) -> EvaluationError:
         return EvaluationError(message, *place(self.source, node.pos))
@@ -104,7 +106,7 @@ class _Builder:
 
         return variable
 
-    def lookup(self, node: Select | Has, value: Any, *, free: bool = False) -> Optional:
+    def lookup(self, node: Select | Has, value: Any) -> Optional:
         """Find a field, as an optional."""
         if type(value) is Optional:
             return self.lookup(node, value.value) if value.present else NONE
@@ -197,7 +199,7 @@ class _Builder:
                     error = error or failure
                     continue
                 if value is decisive:
-                    return decisive
+                    return bool(value)
                 if type(value) is not bool:
                     error = error or self.error(operand, f"{NO_OVERLOAD}: got '{kind_of(value)}', expected bool")
             if error is not None:
@@ -334,7 +336,7 @@ class _Builder:
                     error = error or failure
                     continue
                 if value is decisive:
-                    return decisive
+                    return bool(value)
                 if type(value) is not bool:
                     error = error or self.error(node.body, f"{NO_OVERLOAD}: got '{kind_of(value)}', expected bool")
             if error is not None:
@@ -370,7 +372,7 @@ class _Builder:
                     error = error or failure
                     continue
                 if result is decisive:
-                    return decisive
+                    return bool(result)
                 if type(result) is not bool:
                     error = error or self.error(node.body, f"{NO_OVERLOAD}: got '{kind_of(result)}', expected bool")
             if error is not None:

@@ -2,6 +2,7 @@
 """Answers of selectors, remembered by expression and the attributes that it reads.
 
 Devices of one kind differ in a few values that most selectors never look at, so one evaluation answers for all of them.
+Generated code is faster than any look-up, so this serves the selectors that must be interpreted.
 What an expression reads is found in its tree; one that reads by computed names, or a whole map, is not remembered.
 """
 
@@ -93,6 +94,8 @@ class Memo:
 
     def matches(self, selector: Selector, device: DeviceView) -> bool:
         """Return `selector.matches(device)`, remembered; errors are not, and raised as there."""
+        if selector.is_generated:
+            return selector.matches(device)
         if selector not in self._reads:
             self._reads[selector] = reads(selector.program.tree)
         wanted = self._reads[selector]

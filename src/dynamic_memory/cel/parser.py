@@ -232,7 +232,7 @@ class _Parser:
             raise self.error(pos, f"overlapping variable name: {variables[0]}", "two different names")
         condition = arguments[names] if count == names + 2 else None
         kind = "exists_one" if name == "existsOne" else name
-        return Comprehension(pos, kind, target, variables, condition, arguments[-1])
+        return Comprehension(pos, kind, target, names=variables, condition=condition, body=arguments[-1])
 
     def variable(self, node: Node) -> str:
         if type(node) is not Ident:

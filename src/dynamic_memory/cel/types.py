@@ -12,10 +12,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "ANY", "BOOL", "BYTES", "CIDR", "DOUBLE", "DURATION", "DYN", "FORMAT", "INT", "IP", "NULL", "PARAM_A", "PARAM_B",
-    "QUANTITY", "SEMVER", "STRING", "TIMESTAMP", "TYPE", "UINT", "URL",
-    "Declared", "ObjectType", "Overload", "Type", "assignable", "join", "list_of", "map_of", "optional_of",
-]  # fmt: skip
+    "ANY",
+    "BOOL",
+    "BYTES",
+    "CIDR",
+    "DOUBLE",
+    "DURATION",
+    "DYN",
+    "FORMAT",
+    "INT",
+    "IP",
+    "NULL",
+    "PARAM_A",
+    "PARAM_B",
+    "QUANTITY",
+    "SEMVER",
+    "STRING",
+    "TIMESTAMP",
+    "TYPE",
+    "UINT",
+    "URL",
+    "Declared",
+    "ObjectType",
+    "Overload",
+    "Type",
+    "assignable",
+    "join",
+    "list_of",
+    "map_of",
+    "optional_of",
+]
 
 
 class Type:
@@ -63,7 +89,10 @@ class ObjectType(Type):
 
 
 BOOL, INT, UINT, DOUBLE = (Type(name, name) for name in ("bool", "int", "uint", "double"))
-STRING, BYTES, NULL, DYN = (Type(name, shown) for name, shown in (("string", "string"), ("bytes", "bytes"), ("null", "null_type"), ("dyn", "dyn")))  # fmt: skip
+STRING, BYTES, NULL, DYN = (
+    Type(name, shown)
+    for name, shown in (("string", "string"), ("bytes", "bytes"), ("null", "null_type"), ("dyn", "dyn"))
+)
 ANY = Type("dyn", "google.protobuf.Any")
 TYPE = Type("type", "type")
 TIMESTAMP = Type("timestamp", "google.protobuf.Timestamp")

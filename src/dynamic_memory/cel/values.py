@@ -10,7 +10,7 @@ Source: CEL specification, "Equality", "Ordering", "Overflow".
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import re
 from collections.abc import Iterator, Mapping
@@ -320,6 +320,6 @@ def items_of(container: Any) -> Iterator[tuple[Any, Any]]:
     raise Fault(f"got '{kind}', expected iterable type")
 
 
-def to_datetime(value: Timestamp) -> datetime.datetime:
+def to_datetime(value: Timestamp) -> dt.datetime:
     """Return a timestamp with microseconds."""
-    return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=value.nanos // 1000)
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=value.nanos // 1000)

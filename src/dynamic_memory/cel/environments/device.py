@@ -151,6 +151,11 @@ class Selector:
         self.program = program
         self.matches = compile_fast(program, "device", self.interpret) or self.interpret
 
+    @property
+    def is_generated(self) -> bool:
+        """Whether `matches` is generated code."""
+        return self.matches != self.interpret
+
     def interpret(self, device: DeviceView) -> bool:
         """Decide without generated code.
 

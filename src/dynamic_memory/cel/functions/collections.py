@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 from dynamic_memory.cel.errors import Fault
@@ -17,7 +18,7 @@ MAX_RANGE = 100_000
 
 
 def _is_sorted(values: Any) -> bool:
-    return not any(less(after, before) for before, after in zip(values, values[1:], strict=False))
+    return not any(less(after, before) for before, after in itertools.pairwise(values))
 
 
 def _best(values: Any, sign: int) -> Any:
@@ -127,10 +128,25 @@ OVERLOADS = declare(
         ("list_slice", "list(A).slice(int, int) -> list(A)", _slice),
         ("list_reverse", "list(A).reverse() -> list(A)", lambda values: values[::-1]),
         ("lists_range", "lists.range(int) -> list(int)", _range),
-        *((f"list_{n}_sort", f"list({n}).sort() -> list({n})", lambda values: sorted(values, key=functools.cmp_to_key(order))) for n in _COMPARABLE),
+        *(
+            (
+                f"list_{n}_sort",
+                f"list({n}).sort() -> list({n})",
+                lambda values: sorted(values, key=functools.cmp_to_key(order)),
+            )
+            for n in _COMPARABLE
+        ),
         ("list_sets_contains_list", "sets.contains(list(A), list(A)) -> bool", _contains),
-        ("list_sets_equivalent_list", "sets.equivalent(list(A), list(A)) -> bool", lambda a, b: _contains(a, b) and _contains(b, a)),
-        ("list_sets_intersects_list", "sets.intersects(list(A), list(A)) -> bool", lambda a, b: any(_contains(a, [x]) for x in b)),
+        (
+            "list_sets_equivalent_list",
+            "sets.equivalent(list(A), list(A)) -> bool",
+            lambda a, b: _contains(a, b) and _contains(b, a),
+        ),
+        (
+            "list_sets_intersects_list",
+            "sets.intersects(list(A), list(A)) -> bool",
+            lambda a, b: any(_contains(a, [x]) for x in b),
+        ),
         ("optional_of", "optional.of(A) -> optional(A)", Optional),
         ("optional_ofNonZeroValue", "optional.ofNonZeroValue(A) -> optional(A)", _of_non_zero),
         ("optional_none", "optional.none() -> optional(dyn)", lambda: NONE),
@@ -146,4 +162,4 @@ OVERLOADS = declare(
         ("optional_orValue_value", "optional(A).orValue(A) -> A", lambda a, b: a.value if a.present else b),
     ],
     static=["sets", "optional", "lists"],
-)  # fmt: skip
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
+import datetime as dt
 import ipaddress
 import re
 import urllib.parse
@@ -63,7 +63,7 @@ def _as_integer(quantity: Quantity) -> int:
 
 
 def _compare(a: Any, b: Any) -> int:
-    return (b < a) - (a < b)
+    return int(b < a) - int(a < b)
 
 
 class Url:
@@ -222,8 +222,8 @@ _QUALIFIED = re.compile(r"(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", re.ASCII)
 _MESSAGES = {
     _LABEL: "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
     _LABEL_1035: "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
-}  # fmt: skip
-_SUBDOMAIN_MESSAGE = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"  # fmt: skip
+}
+_SUBDOMAIN_MESSAGE = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"
 
 
 def _length(text: str, limit: int) -> list[str]:
@@ -273,7 +273,13 @@ def _qualified_name(text: str) -> list[str]:
 
 def _label_value(text: str) -> list[str]:
     valid = not text or _QUALIFIED.fullmatch(text)
-    return _length(text, 63) + ([] if valid else ["a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"])  # fmt: skip
+    return _length(text, 63) + (
+        []
+        if valid
+        else [
+            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+        ]
+    )
 
 
 def _uri(text: str) -> list[str]:
@@ -303,7 +309,7 @@ def _date(text: str) -> list[str]:
     try:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
             raise ValueError(text)
-        datetime.date.fromisoformat(text)
+        dt.date.fromisoformat(text)
     except ValueError:
         return ["invalid date"]
     return []
@@ -331,8 +337,8 @@ FORMATS = {
     "uri": Format("URI", 1103, _uri),
     "uuid": Format("uuid", 108, _uuid),
     "byte": Format("byte", 84, _base64),
-    "date": Format("date", 183, _date),
-    "datetime": Format("datetime", 183, _datetime),
+    "date": Format("date", 70, _date),
+    "datetime": Format("datetime", 70, _datetime),
 }
 
 
@@ -388,7 +394,11 @@ OVERLOADS = declare(
         ("url_get_host", "URL.getHost() -> string", lambda u: u.host),
         ("url_get_hostname", "URL.getHostname() -> string", lambda u: u.hostname),
         ("url_get_port", "URL.getPort() -> string", lambda u: u.port),
-        ("url_get_escaped_path", "URL.getEscapedPath() -> string", lambda u: urllib.parse.quote(u.parts.path, safe="/%:@!$&'()*+,;=~-._")),
+        (
+            "url_get_escaped_path",
+            "URL.getEscapedPath() -> string",
+            lambda u: urllib.parse.quote(u.parts.path, safe="/%:@!$&'()*+,;=~-._"),
+        ),
         ("url_get_query", "URL.getQuery() -> map(string, list(string))", lambda u: u.query()),
         ("string_to_ip", "ip(string) -> IP", Ip),
         ("is_ip", "isIP(string) -> bool", _succeeds(Ip)),
@@ -410,13 +420,23 @@ OVERLOADS = declare(
         ("cidr_prefix_length", "CIDR.prefixLength() -> int", lambda c: c.bits),
         ("cidr_masked", "CIDR.masked() -> CIDR", lambda c: c.masked()),
         ("cidr_to_string", "string(CIDR) -> string", str),
-        ("format-named", "format.named(string) -> optional(Format)", lambda n: Optional(FORMATS[n]) if n in FORMATS else NONE),
+        (
+            "format-named",
+            "format.named(string) -> optional(Format)",
+            lambda n: Optional(FORMATS[n]) if n in FORMATS else NONE,
+        ),
         ("format-validate", "Format.validate(string) -> optional(list(string))", _validate),
         *((f"format.{name}", f"format.{name}() -> Format", _constant(form)) for name, form in FORMATS.items()),
     ],
     static=["ip", "format"],
-)  # fmt: skip
+)
 JSON_PATCH = declare(
-    [("string_jsonpatch_escapeKey_string", "jsonpatch.escapeKey(string) -> string", lambda s: s.replace("~", "~0").replace("/", "~1"))],
+    [
+        (
+            "string_jsonpatch_escapeKey_string",
+            "jsonpatch.escapeKey(string) -> string",
+            lambda s: s.replace("~", "~0").replace("/", "~1"),
+        )
+    ],
     static=["jsonpatch"],
-)  # fmt: skip
+)

@@ -34,8 +34,8 @@ def read_type(text: str) -> Type:
         return _NAMED[text]
     name, _, inner = text[:-1].partition("(")
     params = [read_type(part) for part in _split(inner)]
-    make: Callable[..., Type] = {"list": t.list_of, "map": t.map_of, "optional": t.optional_of}[name]
-    return make(*params)
+    makers: dict[str, Callable[..., Type]] = {"list": t.list_of, "map": t.map_of, "optional": t.optional_of}
+    return makers[name](*params)
 
 
 def _split(text: str) -> list[str]:

@@ -321,7 +321,18 @@ def _to_timestamp(value: Any) -> Timestamp:
     return _timestamp((parse_timestamp(value)).nanos if type(value) is str else value * 10**9)
 
 
-_TYPE_NAMES = {"null": "null_type", "timestamp": "google.protobuf.Timestamp", "duration": "google.protobuf.Duration", "optional": "optional_type", "quantity": "kubernetes.Quantity", "semver": "kubernetes.Semver", "url": "kubernetes.URL", "ip": "net.IP", "cidr": "net.CIDR", "format": "kubernetes.NamedFormat"}  # fmt: skip
+_TYPE_NAMES = {
+    "null": "null_type",
+    "timestamp": "google.protobuf.Timestamp",
+    "duration": "google.protobuf.Duration",
+    "optional": "optional_type",
+    "quantity": "kubernetes.Quantity",
+    "semver": "kubernetes.Semver",
+    "url": "kubernetes.URL",
+    "ip": "net.IP",
+    "cidr": "net.CIDR",
+    "format": "kubernetes.NamedFormat",
+}
 
 
 def _type(value: Any) -> TypeValue:
@@ -357,7 +368,10 @@ _rows: list[tuple[str, str, Any]] = [
     ("index_list", "_[_](list(A), int) -> A", index),
     ("index_map", "_[_](map(A, B), A) -> B", index),
     *((f"size_{n.partition('(')[0]}", f"size({n}) -> int", _size) for n in ("string", "bytes", "list(A)", "map(A, B)")),
-    *((f"{n.partition('(')[0]}_size", f"{n}.size() -> int", _size) for n in ("string", "bytes", "list(A)", "map(A, B)")),
+    *(
+        (f"{n.partition('(')[0]}_size", f"{n}.size() -> int", _size)
+        for n in ("string", "bytes", "list(A)", "map(A, B)")
+    ),
     ("contains_string", "string.contains(string) -> bool", lambda a, b: b in a),
     ("starts_with_string", "string.startsWith(string) -> bool", str.startswith),
     ("ends_with_string", "string.endsWith(string) -> bool", str.endswith),
@@ -365,7 +379,10 @@ _rows: list[tuple[str, str, Any]] = [
     ("matches", "matches(string, string) -> bool", _matches),
     ("to_dyn", "dyn(A) -> dyn", lambda a: a),
     ("type", "type(A) -> type", _type),
-    *((f"{n}_to_int", f"int({n}) -> int", _to_int) for n in ("int", "uint", "double", "string", "timestamp", "duration")),
+    *(
+        (f"{n}_to_int", f"int({n}) -> int", _to_int)
+        for n in ("int", "uint", "double", "string", "timestamp", "duration")
+    ),
     *((f"{n}_to_uint", f"uint({n}) -> uint", _to_uint) for n in ("int", "uint", "double", "string")),
     *((f"{n}_to_double", f"double({n}) -> double", _to_double) for n in ("int", "uint", "double", "string")),
     *((f"{n}_to_bool", f"bool({n}) -> bool", _to_bool) for n in ("bool", "string")),
@@ -373,7 +390,7 @@ _rows: list[tuple[str, str, Any]] = [
     *((f"{n}_to_string", f"string({n}) -> string", to_text) for n in (*_NUMBERS, *_ORDERED)),
     *((f"{n}_to_duration", f"duration({n}) -> duration", _to_duration) for n in ("duration", "int", "string")),
     *((f"{n}_to_timestamp", f"timestamp({n}) -> timestamp", _to_timestamp) for n in ("timestamp", "int", "string")),
-]  # fmt: skip
+]
 for _sign, _name, _call in (
     ("<", "less", less),
     ("<=", "less_equals", _at_most),

@@ -21,7 +21,9 @@ __all__ = ["OVERLOADS", "format_text"]
 _SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 _LOWER = {code: code + 32 for code in range(65, 91)}
 _UPPER = {code: code - 32 for code in range(97, 123)}
-_QUOTES = str.maketrans({"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\""})  # fmt: skip
+_QUOTES = str.maketrans(
+    {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\""}
+)
 _MAX_RESULT = 1 << 24
 
 
@@ -149,7 +151,8 @@ def _find(text: str, pattern: str) -> str:
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    regex, found, at, last_end = compile_regex(pattern), [], 0, -1
+    regex, at, last_end = compile_regex(pattern), 0, -1
+    found: list[str] = []
     while at <= len(text) and (limit < 0 or len(found) < limit):
         span = regex.find(text, at)
         if span is None:

@@ -7,7 +7,7 @@ expression's result must not depend on. Source: CEL specification, "Timestamp an
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -54,8 +54,8 @@ def parse_timestamp(text: str) -> Timestamp:
         if match is None:
             raise ValueError(text)
         zone = "+00:00" if match[8] == "Z" else match[8]
-        moment = datetime.datetime.fromisoformat(f"{text[:19]}{zone}")
-        seconds = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(seconds=1)
+        moment = dt.datetime.fromisoformat(f"{text[:19]}{zone}")
+        seconds = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
     except (ValueError, OverflowError):
         raise Fault(f'parsing time "{text}" as RFC 3339') from None
     return Timestamp(seconds * 10**9 + int((match[7] or "").ljust(9, "0")))
@@ -70,18 +70,18 @@ def format_timestamp(value: Timestamp) -> str:
     )
 
 
-def _zone(name: str) -> datetime.tzinfo:
+def _zone(name: str) -> dt.tzinfo:
     match = _OFFSET.fullmatch(name)
     if match:
         minutes = int(match[2]) * 60 + int(match[3])
         if minutes < 24 * 60:
-            return datetime.timezone(datetime.timedelta(minutes=-minutes if match[1] == "-" else minutes))
+            return dt.timezone(dt.timedelta(minutes=-minutes if match[1] == "-" else minutes))
     if name in ("UTC", "", "Etc/UTC", "Z"):
-        return datetime.UTC
+        return dt.UTC
     raise Fault(f"unknown time zone {name}")
 
 
-def _part(read: Callable[[datetime.datetime], int]) -> Callable[..., int]:
+def _part(read: Callable[[dt.datetime], int]) -> Callable[..., int]:
     def call(value: Timestamp, zone: str = "UTC") -> int:
         try:
             return read(to_datetime(value).astimezone(_zone(zone)))
@@ -91,7 +91,7 @@ def _part(read: Callable[[datetime.datetime], int]) -> Callable[..., int]:
     return call
 
 
-_PARTS: dict[str, Callable[[datetime.datetime], int]] = {
+_PARTS: dict[str, Callable[[dt.datetime], int]] = {
     "getFullYear": lambda d: d.year,
     "getMonth": lambda d: d.month - 1,
     "getDayOfYear": lambda d: d.timetuple().tm_yday - 1,
@@ -117,6 +117,10 @@ _rows += [
     ("duration_hours", "duration.getHours() -> int", _whole(3600 * 10**9)),
     ("duration_minutes", "duration.getMinutes() -> int", _whole(60 * 10**9)),
     ("duration_seconds", "duration.getSeconds() -> int", _whole(10**9)),
-    ("duration_milliseconds", "duration.getMilliseconds() -> int", lambda d: _whole(10**6)(Duration(d.nanos)) % 1000 if d.nanos >= 0 else -(-d.nanos // 10**6 % 1000)),
-]  # fmt: skip
+    (
+        "duration_milliseconds",
+        "duration.getMilliseconds() -> int",
+        lambda d: _whole(10**6)(Duration(d.nanos)) % 1000 if d.nanos >= 0 else -(-d.nanos // 10**6 % 1000),
+    ),
+]
 OVERLOADS = declare(_rows)
