@@ -23,11 +23,11 @@ NODE = "node-1"
 
 
 class Cluster:
-    """A running cluster of one Kubernetes version; its folder is `/tmp/dm-...`, short because sockets are in it."""
+    """A running cluster of one Kubernetes version; its folder is `/tmp/dmc-...`, short because sockets are in it."""
 
     def __init__(self, version: str) -> None:
         self.version = version
-        self.folder = Path(tempfile.mkdtemp(prefix="dm-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="dmc-"))
         self.seconds: dict[str, float] = {}
         self.plane = ControlPlane(version, self.folder)
         self.node = RealNode(NODE, self.plane)
