@@ -99,6 +99,11 @@ class Quantity:
         return self._nanos
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it was written without a fraction."""
+        return self._whole
+
+    @property
     def is_int64(self) -> bool:
         """Whether apimachinery holds it as a whole number of 64 bits: not if it was written with a fraction (1.0)."""
         return self._whole and not self._nanos % NANO and -LARGEST - 1 <= self._nanos // NANO <= LARGEST
@@ -178,7 +183,7 @@ class Quantity:
         return bool(self._nanos)
 
     def _both_whole(self, other: Quantity | int) -> bool:
-        return self._whole and (not isinstance(other, Quantity) or other._whole)
+        return self._whole and (not isinstance(other, Quantity) or other.is_whole)
 
     def _common(self, other: Quantity | int) -> Format:
         """Zero takes the format of what is added to it, as in apimachinery."""

@@ -167,7 +167,7 @@ class Comprehension(Node):
     slots: tuple[int, ...]
 
     def __init__(
-        self, pos: int, kind: str, range_: Node, names: tuple[str, ...], condition: Node | None, body: Node
+        self, pos: int, kind: str, range_: Node, *, names: tuple[str, ...], condition: Node | None, body: Node
     ) -> None:
         self.pos = pos
         self.kind = kind

@@ -120,7 +120,7 @@ class _Checker:
             return node
         if node.name in _TYPE_NAMES:
             return self.type_name(node, node.name)
-        self.fail(node, f"undeclared reference to '{node.name}' (in container '')", self.declared())
+        return self.fail(node, f"undeclared reference to '{node.name}' (in container '')", self.declared())
 
     def declared(self) -> str:
         return f"one of {', '.join(sorted({*self.scope, *self.env.variables})[:12])}"
@@ -163,7 +163,7 @@ class _Checker:
             if field is None:
                 self.fail(node, f"undefined field '{name}'", f"one of {', '.join(sorted(operand.fields)[:20])}")
             return field
-        self.fail(node, f"type '{operand}' does not support field selection", "an object or a map")
+        return self.fail(node, f"type '{operand}' does not support field selection", "an object or a map")
 
     def has(self, node: Has) -> Node:
         node.operand = self.visit(node.operand)

@@ -177,7 +177,7 @@ class _Estimator:
     def comprehension(self, node: Comprehension) -> _Known:
         over = self.visit(node.range)
         count = self.size(node.range, over)
-        key, value = self.parts(node, over)
+        key, value = self.parts(over)
         is_list = node.range.type.kind == "list" or (over.declared is not None and over.declared.key is None)
         for slot, known in zip(
             node.slots, (key, value) if len(node.slots) > 1 else (value if is_list else key,), strict=True
@@ -201,7 +201,7 @@ class _Estimator:
             entry = (1, largest)
         return _Known(_cap(over.cost + start + count * step), size, entry)
 
-    def parts(self, node: Comprehension, over: _Known) -> tuple[_Known, _Known]:
+    def parts(self, over: _Known) -> tuple[_Known, _Known]:
         declared = over.declared
         entry = over.entry or (None, None)
         key = _Known(1, entry[0], declared=declared.key if declared else None)

@@ -7,6 +7,7 @@ Source: the lexical part of the CEL specification (langdef.md, "Syntax").
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, NamedTuple
 
 from dynamic_memory.cel.errors import CompileError
@@ -34,13 +35,24 @@ _SIMPLE_ESCAPES = {
 _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\?\"'`])|[xX]([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.?))", re.DOTALL
 )
-_ENDS = {
-    quote: re.compile(rf"(?:[^\\{quote[0]}]|\\.|{quote[0]}(?!{quote[0] * 2}))*?{quote}" if len(quote) == 3 else rf"(?:[^\\{quote}\r\n]|\\[^\r\n])*+{quote}", re.DOTALL)
-    for quote in ('"', "'", '"""', "'''")
-}  # fmt: skip
-_RAW_ENDS = {
-    quote: re.compile(rf".*?{quote}" if len(quote) == 3 else rf"[^{quote}\r\n]*{quote}", re.DOTALL) for quote in _ENDS
-}
+_SURROGATES = range(0xD800, 0xE000)
+_LONG = 3
+"""Characters of the quotes around a string that may span lines."""
+
+
+def _ending(quote: str) -> str:
+    if len(quote) == _LONG:
+        return rf"(?:[^\\{quote[0]}]|\\.|{quote[0]}(?!{quote[0] * 2}))*?{quote}"
+    return rf"(?:[^\\{quote}\r\n]|\\[^\r\n])*+{quote}"
+
+
+def _raw_ending(quote: str) -> str:
+    return rf".*?{quote}" if len(quote) == _LONG else rf"[^{quote}\r\n]*{quote}"
+
+
+_QUOTES = ('"', "'", '"""', "'''")
+_ENDS = {quote: re.compile(_ending(quote), re.DOTALL) for quote in _QUOTES}
+_RAW_ENDS = {quote: re.compile(_raw_ending(quote), re.DOTALL) for quote in _QUOTES}
 
 
 class Tokens(NamedTuple):
@@ -139,7 +151,7 @@ def _unescape(source: str, pos: int, body: str, *, is_bytes: bool) -> str | byte
             continue
         number = int(octal, 8) if octal else int(hexadecimal or short or long or "-1", 16)
         unicode_in_bytes = is_bytes and (short or long)
-        if number < 0 or unicode_in_bytes or number > 0x10FFFF or 0xD800 <= number < 0xE000:
+        if number < 0 or unicode_in_bytes or number > sys.maxunicode or number in _SURROGATES:
             raise _error(source, pos + escape.start(), "unable to unescape string", "an escape sequence of CEL")
         parts.append(bytes([number]) if is_bytes else chr(number).encode())
     parts.append(body[at:].encode())

@@ -37,7 +37,10 @@ _BINARY = {
 }  # fmt: skip
 _NAMES = {operator: f"_{operator}_" for operator in _BINARY} | {"in": "@in"}
 _RESERVED = frozenset(
-    "as break const continue else false for function if import in let loop package namespace null return true var void while".split()  # noqa: SIM905
+    (
+        "as break const continue else false for function if import in let loop package namespace null return true var "
+        "void while"
+    ).split()
 )
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _ONE_NAME = {"all", "exists", "exists_one", "existsOne", "filter", "map"}

@@ -26,7 +26,10 @@ __all__ = ["Rule", "compile_rule", "escape"]
 _SCALARS = {"string": t.STRING, "integer": t.INT, "number": t.DOUBLE, "boolean": t.BOOL}
 _FORMATS = {"date-time": t.TIMESTAMP, "date": t.TIMESTAMP, "duration": t.DURATION, "byte": t.BYTES}
 _KEYWORDS = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void while".split()  # noqa: SIM905
+    (
+        "true false null in as break const continue else for function if import let loop package namespace return var "
+        "void while"
+    ).split()
 )
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 

@@ -39,7 +39,7 @@ from dynamic_memory.cel.values import (
 __all__ = ["OVERLOADS", "add", "divide", "index", "is_in", "modulo", "multiply", "negate", "subtract", "to_text"]
 
 _NO_OVERLOAD = "no such overload"
-MAX_PLAIN = 6
+MIN_PLAIN, MAX_PLAIN = -4, 6
 """Digits before the point of a double beyond which Go writes an exponent (strconv's format g)."""
 
 
@@ -218,7 +218,7 @@ def format_double(value: float) -> str:
         return f"{sign}0"
     point = len(whole) + int(exponent or 0) - (len(whole + decimals) - len(digits))
     digits = digits.rstrip("0")
-    if not -4 <= point - 1 < MAX_PLAIN:
+    if not MIN_PLAIN <= point - 1 < MAX_PLAIN:
         rest = f".{digits[1:]}" if len(digits) > 1 else ""
         return f"{sign}{digits[0]}{rest}e{point - 1:+03d}"
     if point <= 0:
