@@ -17,8 +17,9 @@ from dynamic_memory.cel import DeviceView, compile_selector
 from dynamic_memory.cel.memo import Memo
 from dynamic_memory.quantity import Quantity
 
-SELECTOR = 'device.attributes["dra.memory"].numaNode == 0 && device.capacity["dra.memory"].size.compareTo(quantity("2Gi")) >= 0'
-ORACLE = 'device.attributes["dra.memory"].numaNode == 0 && device.capacity["dra.memory"].size >= 2147483648'
+NODE = 'device.attributes["dra.memory"].numaNode == 0'
+SELECTOR = f'{NODE} && device.capacity["dra.memory"].size.compareTo(quantity("2Gi")) >= 0'
+ORACLE = f'{NODE} && device.capacity["dra.memory"].size >= 2147483648'
 DEVICES = 1000
 
 

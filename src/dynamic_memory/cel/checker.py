@@ -354,7 +354,8 @@ class _Checker:
         node.range = self.visit(node.range)
         over = node.range.type
         if over.kind not in ("list", "map", "dyn") or over is t.ANY:
-            self.fail(node.range, f"expression of type '{over}' cannot be range of a comprehension (must be list, map, or dynamic)", "a list or map")  # fmt: skip
+            problem = f"expression of type '{over}' cannot be range of a comprehension (must be list, map, or dynamic)"
+            self.fail(node.range, problem, "a list or map")
         first = over.params[0] if over.params else t.DYN
         second = over.params[-1] if over.params else t.DYN
         if len(node.names) > 1 and over.kind == "list":

@@ -164,7 +164,7 @@ class _Writer:
             return self.constant(tuple(element.value for element in node.elements if type(element) is Literal))
         return f"[{', '.join(self.write(element) for element in node.elements)}]"
 
-    def call(self, node: Call) -> str:
+    def call(self, node: Call) -> str:  # noqa: PLR0911 - a table of cases
         name, args = node.function, node.args
         if name in _FOLDED and len(args) == 1 and type(args[0]) is Literal and len(node.overloads) == 1:
             try:

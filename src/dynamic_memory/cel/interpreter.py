@@ -435,7 +435,7 @@ class _Builder:
                     for name, value in entries:
                         held = make_key(name)
                         if held in result:
-                            raise Fault(f"insert failed: key {name} already exists")
+                            raise Fault(f"insert failed: key {name} already exists")  # noqa: TRY301 - joins the failures of the parser beneath
                         result[held] = value
                 except Fault as fault:
                     raise self.error(node.body, str(fault)) from None

@@ -33,14 +33,34 @@ __all__ = ["MAX_DEPTH", "parse"]
 
 MAX_DEPTH = 250
 _BINARY = {
-    "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3, "+": 4, "-": 4, "*": 5, "/": 5, "%": 5,
+    "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3,
+    "+": 4, "-": 4, "*": 5, "/": 5, "%": 5,
 }  # fmt: skip
 _NAMES = {operator: f"_{operator}_" for operator in _BINARY} | {"in": "@in"}
 _RESERVED = frozenset(
-    (
-        "as break const continue else false for function if import in let loop package namespace null return true var "
-        "void while"
-    ).split()
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "null",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _ONE_NAME = {"all", "exists", "exists_one", "existsOne", "filter", "map"}

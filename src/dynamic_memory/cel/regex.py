@@ -154,7 +154,7 @@ class _Compiler:
             self.fail("invalid repeat count")
         return bounds
 
-    def atom(self) -> Callable[[int], int]:
+    def atom(self) -> Callable[[int], int]:  # noqa: PLR0911 - a table of cases
         char = self.peek()
         self.at += 1
         if char == "(":
@@ -235,7 +235,7 @@ class _Compiler:
         found = self.escape()
         return self.one(self.literal(found) if isinstance(found, str) else found)
 
-    def escape(self) -> str | Matcher:
+    def escape(self) -> str | Matcher:  # noqa: PLR0911 - a table of cases
         char = self.peek()
         self.at += 1
         if char and char in "dws":

@@ -22,7 +22,8 @@ from dynamic_memory.quantity import Quantity
 __all__ = [
     "INT_MAX", "INT_MIN", "NONE", "UINT_MAX",
     "BoolKey", "Duration", "ObjectValue", "Optional", "Semver", "Timestamp", "TypeValue", "Uint",
-    "check_int", "equal", "find", "has_type", "items_of", "kind_of", "less", "make_key", "order", "size_of", "to_datetime",
+    "check_int", "equal", "find", "has_type", "items_of", "kind_of", "less", "make_key", "order", "size_of",
+    "to_datetime",
 ]  # fmt: skip
 
 INT_MAX = 2**63 - 1
@@ -216,7 +217,7 @@ def has_type(kind: str, value: Any) -> bool:
     return actual == kind or (kind == "map" and actual == "object" and isinstance(value, Mapping))
 
 
-def equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:  # noqa: PLR0911 - a table of cases
     """Compare as `==` does when types are known only now."""
     a, b = type(one), type(other)
     if (a is b and a in _DIRECT) or (a in _NUMERIC and b in _NUMERIC):

@@ -65,9 +65,9 @@ EVIL = {
     "maps 5": nested(5, "x0", "map") + ".size() > 0",
     "exists 5": nested(5, "x0 > 100", "exists"),
     "one of 5": nested(5, "x0 > 100", "exists_one"),
-    "doubling": "cel.bind(a, 'aaaaaaaaaa', " + "".join(f"cel.bind(a{n}, {'a' if n == 0 else f'a{n - 1}'} + {'a' if n == 0 else f'a{n - 1}'}, " for n in range(40)) + "a39.size() > 0" + ")" * 41,
+    "doubling": "cel.bind(a, 'aaaaaaaaaa', " + "".join(f"cel.bind(a{n}, {'a' if n == 0 else f'a{n - 1}'} + {'a' if n == 0 else f'a{n - 1}'}, " for n in range(40)) + "a39.size() > 0" + ")" * 41,  # noqa: E501 - one pattern or case a line
     "ranges": "lists.range(100000).all(x, lists.range(100000).all(y, x != y))",
-    "dynamic loops": "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, a == b || b == c || true)))",
+    "dynamic loops": "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, a == b || b == c || true)))",  # noqa: E501 - one pattern or case a line
     "replaces": f"'{'a' * 4000}'.replace('a', '{'b' * 4000}').size() > 0",
     "sets": f"sets.contains([{','.join(['1'] * 2000)}], [{','.join(['2'] * 2000)}])",
 }  # fmt: skip
@@ -78,7 +78,7 @@ def run(source: str, device) -> str:
         selector = compile_selector(source)
     except CompileError:
         return "refused"
-    if selector.program.max_cost > selector.program.cost_limit:
+    if selector.program.max_cost > selector.program.cost_limit:  # noqa: SIM108 - the comment belongs to one branch
         # The API server stores no such expression; evaluated all the same, it must stop at the limit.
         limit = "over"
     else:

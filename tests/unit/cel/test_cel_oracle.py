@@ -61,7 +61,7 @@ class Generator:
             f"string({self.grow('int', depth - 1)})",
         )
 
-    def grow_bool(self, depth: int) -> str:
+    def grow_bool(self, depth: int) -> str:  # noqa: PLR0911 - a table of cases
         if depth <= 0:
             return self.one("true", "false", "b")
         kind = self.random.randrange(12)
@@ -69,7 +69,7 @@ class Generator:
             return f"({self.grow('bool', depth - 1)} {self.one('&&', '||')} {self.grow('bool', depth - 1)})"
         if kind < 7:
             type_ = self.one("int", "double", "string")
-            return f"({self.grow(type_, depth - 1)} {self.one('<', '<=', '>', '>=', '==', '!=')} {self.grow(type_, depth - 1)})"
+            return f"({self.grow(type_, depth - 1)} {self.one('<', '<=', '>', '>=', '==', '!=')} {self.grow(type_, depth - 1)})"  # noqa: E501 - one pattern or case a line
         if kind == 7:
             return f"!{self.grow('bool', depth - 1)}"
         if kind == 8:
@@ -81,7 +81,7 @@ class Generator:
             return f"({self.grow('ints', depth - 1)} == {self.grow('ints', depth - 1)})"
         self.names += 1
         name, macro = f"x{self.names}", self.one("all", "exists", "exists_one")
-        return f"{self.grow('ints', depth - 1)}.{macro}({name}, ({name} {self.one('<', '==', '/ 0 ==')} {self.grow('int', 0)}) || {self.grow('bool', depth - 2)})"
+        return f"{self.grow('ints', depth - 1)}.{macro}({name}, ({name} {self.one('<', '==', '/ 0 ==')} {self.grow('int', 0)}) || {self.grow('bool', depth - 2)})"  # noqa: E501 - one pattern or case a line
 
     def grow_ints(self, depth: int) -> str:
         if depth <= 0:

@@ -53,9 +53,9 @@ def test_random_patterns_agree_with_the_standard_library():
     ("pattern", "text", "expected"),
     [
         (r"\pL+", "1é2", (1, 2)), (r"\p{Lu}", "aB", (1, 2)), (r"\PL", "a1", (1, 2)), (r"[[:digit:]]+", "a12", (1, 3)),
-        (r"[^[:alpha:]]", "a1", (1, 2)), (r"\Qa.b\E", "axb a.b", (4, 7)), (r"(?s).", "\n", (0, 1)), (r"(?m)^b$", "a\nb\nc", (2, 3)),
-        (r"\x41\x{42}", "AB", (0, 2)), (r"a{,2}", "a{,2}", (0, 5)), (r"[\d-]+", "1-2", (0, 3)), (r"[]a]+", "]a", (0, 2)),
-        (r"(?P<n>a)", "a", (0, 1)), (r"(?U)a+", "aaa", (0, 1)), (r"\Aa\z", "a", (0, 1)), (r"", "x", (0, 0)), ("é", "é", (0, 1)),
+        (r"[^[:alpha:]]", "a1", (1, 2)), (r"\Qa.b\E", "axb a.b", (4, 7)), (r"(?s).", "\n", (0, 1)), (r"(?m)^b$", "a\nb\nc", (2, 3)),  # noqa: E501 - one pattern or case a line
+        (r"\x41\x{42}", "AB", (0, 2)), (r"a{,2}", "a{,2}", (0, 5)), (r"[\d-]+", "1-2", (0, 3)), (r"[]a]+", "]a", (0, 2)),  # noqa: E501 - one pattern or case a line
+        (r"(?P<n>a)", "a", (0, 1)), (r"(?U)a+", "aaa", (0, 1)), (r"\Aa\z", "a", (0, 1)), (r"", "x", (0, 0)), ("é", "é", (0, 1)),  # noqa: E501 - one pattern or case a line
     ],
 )  # fmt: skip
 def test_syntax_of_re2(pattern, text, expected):

@@ -26,10 +26,29 @@ __all__ = ["Rule", "compile_rule", "escape"]
 _SCALARS = {"string": t.STRING, "integer": t.INT, "number": t.DOUBLE, "boolean": t.BOOL}
 _FORMATS = {"date-time": t.TIMESTAMP, "date": t.TIMESTAMP, "duration": t.DURATION, "byte": t.BYTES}
 _KEYWORDS = frozenset(
-    (
-        "true false null in as break const continue else for function if import let loop package namespace return var "
-        "void while"
-    ).split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 
@@ -68,7 +87,7 @@ def _declare(schema: Mapping[str, Any], path: str) -> Declared:
     return Declared(_SCALARS.get(str(kind), t.DYN))
 
 
-def _convert(value: Any, schema: Mapping[str, Any]) -> Any:
+def _convert(value: Any, schema: Mapping[str, Any]) -> Any:  # noqa: PLR0911 - a table of cases
     """Give a value of JSON the types of its schema."""
     if value is None or schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields"):
         return value

@@ -156,7 +156,7 @@ class Cidr:
         address, slash, bits = text.partition("/")
         try:
             if not slash or not re.fullmatch(r"0|[1-9][0-9]{0,2}", bits, re.ASCII) or "%" in address:
-                raise ValueError(text)
+                raise ValueError(text)  # noqa: TRY301 - joins the failures of the parser beneath
             self.interface = ipaddress.ip_interface(text)
         except ValueError:
             raise Fault(
@@ -220,10 +220,15 @@ _LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _LABEL_1035 = r"[a-z](?:[-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = re.compile(r"(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", re.ASCII)
 _MESSAGES = {
-    _LABEL: "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
-    _LABEL_1035: "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+    _LABEL: "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
+    "and end with an alphanumeric character",
+    _LABEL_1035: "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
+    "character, and end with an alphanumeric character",
 }
-_SUBDOMAIN_MESSAGE = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"
+_SUBDOMAIN_MESSAGE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character"
+)
 
 
 def _length(text: str, limit: int) -> list[str]:
@@ -255,7 +260,10 @@ def _qualified_name(text: str) -> list[str]:
     problems: list[str] = []
     if text.count("/") > 1:
         return [
-            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain prefix and '/'"
+            (
+                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain "
+                "prefix and '/'"
+            )
         ]
     if slash:
         problems += (
@@ -266,7 +274,8 @@ def _qualified_name(text: str) -> list[str]:
     problems += [f"name part {p}" for p in _length(name, 63)]
     if not _QUALIFIED.fullmatch(name):
         problems.append(
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+            "alphanumeric character"
         )
     return problems
 
@@ -277,7 +286,10 @@ def _label_value(text: str) -> list[str]:
         []
         if valid
         else [
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+            (
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
+                "must start and end with an alphanumeric character"
+            )
         ]
     )
 
@@ -308,7 +320,7 @@ def _base64(text: str) -> list[str]:
 def _date(text: str) -> list[str]:
     try:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-            raise ValueError(text)
+            raise ValueError(text)  # noqa: TRY301 - joins the failures of the parser beneath
         dt.date.fromisoformat(text)
     except ValueError:
         return ["invalid date"]

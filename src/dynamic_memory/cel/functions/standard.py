@@ -226,7 +226,7 @@ def format_double(value: float) -> str:
     return f"{sign}{digits[:point].ljust(point, '0')}" + (f".{digits[point:]}" if len(digits) > point else "")
 
 
-def to_text(value: Any) -> str:
+def to_text(value: Any) -> str:  # noqa: PLR0911 - a table of cases
     """Convert to a string, as `string()` does."""
     kind = kind_of(value)
     if kind == "string":
