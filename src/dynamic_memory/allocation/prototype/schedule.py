@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from dynamic_memory.allocation.allocator import Allocator
 from dynamic_memory.allocation.errors import FatalAllocationError, NodeAllocationError
 from dynamic_memory.allocation.features import Features
@@ -20,12 +22,14 @@ from dynamic_memory.allocation.prototype.documents import Document
 from dynamic_memory.allocation.prototype.errors import SearchTooLong
 from dynamic_memory.allocation.prototype.expressions import Expressions
 from dynamic_memory.allocation.prototype.ledger import Ledger
+from dynamic_memory.allocation.prototype.loader import convert
 from dynamic_memory.allocation.prototype.matching import Classes
 from dynamic_memory.allocation.prototype.nodes import unfit
 from dynamic_memory.allocation.prototype.pods import ClaimUse, claims_of
 from dynamic_memory.allocation.prototype.reporters import Reporter, Tracing
 from dynamic_memory.allocation.prototype.statuses import MissingConfig, counted_status, device_status, key_text
 from dynamic_memory.allocation.prototype.types import (
+    ClaimStatus,
     DeviceClaim,
     DevicePrivilegedClaim,
     DeviceSetClaim,
@@ -179,6 +183,25 @@ class Scheduler:
         except MissingConfig as missing:
             return Decision(run.key, None, str(missing), nodes, [])
         return Decision(run.key, best.node, "", nodes, claims, bound=run.bound_to == best.node)
+
+    def commit(self, decision: Decision) -> None:
+        """Enter a decision into the world, as if it had been written; the next pod then sees it."""
+        if decision.node is None:
+            return
+        for outcome in decision.claims:
+            claim, status = outcome.use.claim, outcome.status
+            if isinstance(claim, resource.ResourceClaim):
+                done = resource.ResourceClaimStatus(
+                    allocation=status["allocation"],
+                    reserved_for=convert(status["reservedFor"], list[resource.ResourceClaimConsumerReference]),
+                    devices=claim.status.devices,
+                )
+                metadata = claim.metadata
+                if not metadata.namespace:
+                    metadata = structs.replace(metadata, namespace=decision.pod[0])
+                self._world.put_stable(structs.replace(claim, metadata=metadata, status=done))
+            else:
+                self._world.put(structs.replace(claim, status=convert(status, ClaimStatus)))
 
 
 class _Run:
