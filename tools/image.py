@@ -350,7 +350,7 @@ def _ldd(binaries: Iterable[Path]) -> Iterator[str]:
 
 def _cache_dir() -> Path:
     sys.path.insert(0, str(ROOT / "tools" / "cluster"))
-    from build import cache_dir  # type: ignore[import-not-found]  # noqa: PLC0415 - found by path; the one definition
+    from build import cache_dir  # noqa: PLC0415 - found by path; the one definition
 
     return Path(cache_dir()) / "image"
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """All benches, one after the other, in one run: `make bench`.
 
-Each prints percentiles, and ratios against a peer that ran beside it. Machines are noisy: only what one run prints can be
-compared.
+Each prints percentiles, and ratios against a peer that ran beside it. Machines are noisy: only what one run prints can
+be compared.
 """
 
 from __future__ import annotations
