@@ -41,6 +41,7 @@ class Program:
         self.result_type: Type = tree.type
         self.max_cost = cost.estimate(tree, environment.declared)
         self.cost_limit = environment.cost_limit
+        self.work_limit = environment.work_limit
         self.slots = slots
         self._run = build(tree, source, environment.declarations.objects)
 
@@ -55,7 +56,7 @@ class Program:
 
     def measure(self, bindings: Mapping[str, Any]) -> tuple[Any, int]:
         """Return the value and what it cost; raises as `evaluate` does."""
-        frame = Frame(bindings, self.slots, self.cost_limit)
+        frame = Frame(bindings, self.slots, self.cost_limit, self.work_limit)
         return self.run_in(frame), frame.cost
 
     def run_in(self, frame: Frame) -> Any:
@@ -77,6 +78,8 @@ class Environment:
         functions: beside those of `BASE`.
         objects: types that `Name{…}` makes, or that a qualified name means.
         cost_limit: of one evaluation.
+        work_limit: operators that one evaluation applies at most, a function counting as 20: a cost says little about
+            the time that Python takes.
         strict: refuse what Kubernetes refuses beyond the language: literals of mixed types, conversions that must fail.
 
     """
@@ -88,10 +91,12 @@ class Environment:
         functions: Iterable[Overload] = (),
         objects: Mapping[str, ObjectType] | None = None,
         cost_limit: int = COST_LIMIT,
+        work_limit: int = 2**62,
         strict: bool = True,
     ) -> None:
         self.declared = dict(variables)
         self.cost_limit = cost_limit
+        self.work_limit = work_limit
         self.declarations = Declarations(
             {name: variable.type for name, variable in variables.items()},
             (*BASE, *functions),

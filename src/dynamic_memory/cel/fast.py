@@ -34,6 +34,8 @@ from dynamic_memory.quantity import Quantity
 
 __all__ = ["compile_fast"]
 
+CHEAP = 10_000
+"""Estimated cost up to which loops may call functions without anybody counting."""
 MAX_NODES = 400
 MAX_NESTING = 60
 _COMPARISONS = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">=", "_==_": "==", "_!=_": "!="}
@@ -64,7 +66,7 @@ def compile_fast(program: Program, variable: str, fallback: Callable[[Any], bool
     """Return a function of the variable's value, or None if the expression does not suit; raises what fallback does."""
     if program.max_cost > program.cost_limit:
         return None
-    writer = _Writer(variable)
+    writer = _Writer(variable, cheap=program.max_cost <= CHEAP)
     try:
         body = writer.truth(program.tree) if program.result_type.kind == "bool" else writer.write(program.tree)
     except _Unsupported:
@@ -92,7 +94,8 @@ def compile_fast(program: Program, variable: str, fallback: Callable[[Any], bool
 
 
 class _Writer:
-    def __init__(self, variable: str) -> None:
+    def __init__(self, variable: str, *, cheap: bool) -> None:
+        self.cheap = cheap
         self.variable = variable
         self.constants: dict[str, Any] = {}
         self.nodes = 0
@@ -200,7 +203,7 @@ class _Writer:
         return f"({temporary} in {self.constant(values)} if type({temporary} := {text}) is str else {rest})"
 
     def invoke(self, node: Call) -> str:
-        if len(node.overloads) != 1 or node.function == "dyn":
+        if len(node.overloads) != 1 or node.function == "dyn" or (self.nested and not self.cheap):
             raise _Unsupported
         overload = node.overloads[0]
         values = []

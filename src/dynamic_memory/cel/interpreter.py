@@ -35,14 +35,17 @@ from dynamic_memory.cel.values import NONE, ObjectValue, Optional, has_type, ite
 __all__ = ["Frame", "build"]
 
 NO_OVERLOAD = "no such overload"
+FUNCTION_WORK = 20
+"""What calling a function counts for in the work of an evaluation; an operator counts 1."""
 
 
 class Frame:
     """One evaluation: what the variables hold, what the macros' variables hold, what it has cost."""
 
-    __slots__ = ("bindings", "cost", "limit", "slots")
+    __slots__ = ("bindings", "cost", "limit", "slots", "work")
 
-    def __init__(self, bindings: Mapping[str, Any], slots: int, limit: int) -> None:
+    def __init__(self, bindings: Mapping[str, Any], slots: int, limit: int, work: int) -> None:
+        self.work = work
         self.bindings = bindings
         self.slots: list[Any] = [None] * slots
         self.cost = 0
@@ -147,11 +150,12 @@ class _Builder:
         operand = self.make(node.operand)
         return lambda frame: self.lookup(node, operand(frame)).present
 
-    def call(self, node: Call) -> Run:
+    def call(self, node: Call) -> Run:  # noqa: C901 - one closure per shape of call
         function = _dispatcher(node.overloads, [arg.type.kind for arg in node.args])
         args = [self.make(arg) for arg in node.args]
         cost = actual_cost(node.overloads)
         fixed = cost if isinstance(cost, int) else 0
+        weight = 1 if node.function[0] in "_@!-" else FUNCTION_WORK
 
         def fail(fault: Exception) -> EvaluationError:
             return self.error(node, str(fault))
@@ -162,6 +166,9 @@ class _Builder:
             def binary(frame: Frame) -> Any:
                 a, b = left(frame), right(frame)
                 frame.cost += fixed
+                frame.work -= weight
+                if frame.work < 0:
+                    raise exceeded(frame)
                 try:
                     return function(a, b)
                 except Fault as fault:
@@ -171,6 +178,9 @@ class _Builder:
 
         def run(frame: Frame) -> Any:
             values = [arg(frame) for arg in args]
+            frame.work -= weight
+            if frame.work < 0:
+                raise exceeded(frame)
             if fixed:
                 frame.cost += fixed
             else:

@@ -66,6 +66,11 @@ EVIL = {
     "exists 5": nested(5, "x0 > 100", "exists"),
     "one of 5": nested(5, "x0 > 100", "exists_one"),
     "doubling": "cel.bind(a, 'aaaaaaaaaa', " + "".join(f"cel.bind(a{n}, {'a' if n == 0 else f'a{n - 1}'} + {'a' if n == 0 else f'a{n - 1}'}, " for n in range(40)) + "a39.size() > 0" + ")" * 41,  # noqa: E501 - one pattern or case a line
+    "finds": nested(7, "int('1'.find('[0-9]*')) < 100"),
+    "finds within the limit": nested(4, "int('1'.find('[0-9]*')) < 100"),
+    "sums in loops": nested(4, "1" + "+1" * 200 + " > 0"),
+    "sums in loops within the limit": nested(3, "x0" + "+1" * 200 + " > 0"),
+    "timestamps": nested(5, "timestamp('2020-01-01T00:00:00Z').getHours() < 25"),
     "ranges": "lists.range(100000).all(x, lists.range(100000).all(y, x != y))",
     "dynamic loops": "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, a == b || b == c || true)))",  # noqa: E501 - one pattern or case a line
     "replaces": f"'{'a' * 4000}'.replace('a', '{'b' * 4000}').size() > 0",

@@ -25,6 +25,8 @@ from dynamic_memory.quantity import Quantity
 
 __all__ = ["DeviceFeatures", "DeviceView", "Selector", "attribute_value", "compile_selector", "device_environment"]
 
+WORK_LIMIT = 100_000
+"""Operators in one evaluation, so that none takes more than 50 ms."""
 MAX_DOMAIN, MAX_ID, MAX_DRIVER, MAX_VALUE, MAX_ENTRIES = 63, 32, 63, 64, 32
 
 
@@ -131,7 +133,7 @@ def device_environment(features: DeviceFeatures, env: Literal["stored", "new"] =
         attributes=DeviceView.cel_fields,
     )
     return Environment(
-        {"device": Declared(device, 1, fields)}, functions=INCLUDES if lists else ()
+        {"device": Declared(device, 1, fields)}, functions=INCLUDES if lists else (), work_limit=WORK_LIMIT
     )  # fmt: skip
 
 

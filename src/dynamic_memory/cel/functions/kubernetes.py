@@ -261,8 +261,8 @@ def _qualified_name(text: str) -> list[str]:
     if text.count("/") > 1:
         return [
             (
-                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain "
-                "prefix and '/'"
+                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS "
+                "subdomain prefix and '/'"
             )
         ]
     if slash:
