@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests of deploy/ fit the package: versions, configuration files, accounts, rights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dynamic_memory import __version__
+from dynamic_memory.api import names
+from dynamic_memory.capacity.config import CapacityConfig
+from dynamic_memory.controller.config import ControllerConfig
+from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.fabric.config import ServiceConfig
+from dynamic_memory.process import config
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+OBJECTS: list[dict[str, Any]] = [
+    body for path in sorted(DEPLOY.glob("*.yaml")) for body in yaml.safe_load_all(path.read_text()) if body
+]
+WORKLOADS = [body for body in OBJECTS if body["kind"] in {"Deployment", "DaemonSet"}]
+CONFIGS = {
+    "service": ServiceConfig,
+    "controller": ControllerConfig,
+    "driver": DriverConfig,
+    "updater": CapacityConfig,
+}
+
+
+def of(kind: str) -> list[dict[str, Any]]:
+    return [body for body in OBJECTS if body["kind"] == kind]
+
+
+def containers(workload: dict[str, Any]) -> list[dict[str, Any]]:
+    spec = workload["spec"]["template"]["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+@pytest.mark.parametrize("role", CONFIGS)
+def test_the_configuration_of_each_role_is_accepted(role: str) -> None:
+    (found,) = [body for body in of("ConfigMap") if body["metadata"]["name"] == role]
+    assert config.loads(found["data"][f"{role}.yaml"].encode(), CONFIGS[role])
+
+
+def test_one_owner_has_one_name_everywhere() -> None:
+    maps = {body["metadata"]["name"]: body["data"] for body in of("ConfigMap")}
+    owners = {
+        config.loads(maps["controller"]["controller.yaml"].encode(), ControllerConfig).owner,
+        config.loads(maps["driver"]["driver.yaml"].encode(), DriverConfig).owner,
+    }
+    served = {owner.name for owner in config.loads(maps["service"]["service.yaml"].encode(), ServiceConfig).owners}
+
+    assert owners == served == {"cluster"}
+
+
+def test_every_container_runs_this_version() -> None:
+    images = {container["image"] for workload in WORKLOADS for container in containers(workload)}
+
+    assert images == {f"localhost/dynamic-memory:{__version__}"}
+
+
+def test_no_container_has_more_power_than_it_needs() -> None:
+    for workload in WORKLOADS:
+        for container in containers(workload):
+            security = container["securityContext"]
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert "privileged" not in security
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_every_role_has_an_account_and_the_service_no_token() -> None:
+    accounts = {body["metadata"]["name"] for body in of("ServiceAccount")}
+    used = {workload["spec"]["template"]["spec"]["serviceAccountName"] for workload in WORKLOADS}
+    (service,) = [body for body in WORKLOADS if body["metadata"]["name"] == "service"]
+    (container,) = service["spec"]["template"]["spec"]["containers"]
+
+    assert accounts == used == set(CONFIGS)
+    assert service["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    assert "token" not in {mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_no_right_is_a_wildcard() -> None:
+    for role in of("ClusterRole") + of("Role"):
+        for rule in role["rules"]:
+            assert "*" not in {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}, role["metadata"]["name"]
+
+
+def test_only_the_controller_reads_secrets_and_only_its_own() -> None:
+    for role in of("ClusterRole") + of("Role"):
+        for rule in role["rules"]:
+            if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
+                assert role["metadata"]["name"] == "controller"
+                assert rule["resourceNames"] == ["dynamic-memory-ca"]
+
+
+def test_rule_1_only_the_driver_may_write_conditions_and_only_for_its_node() -> None:
+    found = {
+        role["metadata"]["name"]: rule
+        for role in of("ClusterRole")
+        for rule in role["rules"]
+        if "resourceclaims/driver" in rule["resources"]
+    }
+
+    assert found == {
+        "dynamic-memory-driver": {
+            "apiGroups": ["resource.k8s.io"],
+            "resources": ["resourceclaims/driver"],
+            "verbs": ["associated-node:patch"],
+            "resourceNames": [names.DRIVER],
+        }
+    }
+
+
+def test_every_policy_has_a_binding_and_fails_closed() -> None:
+    for kind in ("ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"):
+        policies = {body["metadata"]["name"]: body for body in of(kind)}
+        bound = {body["spec"]["policyName"] for body in of(f"{kind}Binding")}
+        assert policies.keys() == bound
+        assert {policy["spec"]["failurePolicy"] for policy in policies.values()} == {"Fail"}
+
+
+def test_classes_are_those_that_the_code_names() -> None:
+    assert {body["metadata"]["name"] for body in of("DeviceClass")} == {names.CLASS_FABRIC, names.CLASS_WINDOW}
