@@ -138,6 +138,7 @@ class Counting:
     ) -> Callable[[], Iterator[list[PoolCount]]]:
         def options() -> Iterator[list[PoolCount]]:
             record.restart()
+            first = -1
             usable = self._usable(claim, pools, free, record)
             for combination in _combinations(usable, sum(free[pool.name] for pool in usable) < claim.fewest):
                 budget.step()
@@ -145,14 +146,16 @@ class Counting:
                 if taken is None:
                     continue
                 record.best = record.number - 1
+                first = record.best if first < 0 else first
                 for part in taken:
                     free[part.pool.name] -= part.count
                 agreed.setdefault(claim.group, []).extend(taken)
                 yield taken
-                record.best = -1
                 for part in taken:
                     free[part.pool.name] += part.count
                     agreed[claim.group].pop()
+            # If nothing works out for the others, it is still told what would have been for this claim.
+            record.best = first
 
         return options
 
