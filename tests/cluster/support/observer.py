@@ -30,6 +30,8 @@ class Observer:
         self.broken: list[str] = []
         self.looks = 0
         self.most = 0
+        self.most_of: dict[str, int] = {}
+        """The most bytes that each tag ever held."""
 
     def __enter__(self) -> Observer:  # noqa: PYI034 - there is no subclass
         self._thread.start()
@@ -62,8 +64,12 @@ class Observer:
         if total > self._total:
             self.broken.append(f"{time.time()}: {total} bytes held of {self._total}")
         by_device: dict[str, list[tuple[int, int, str]]] = {}
+        of_tag: dict[str, int] = {}
         for tag, device, offset, size in held:
             by_device.setdefault(device, []).append((offset, size, tag))
+            of_tag[tag] = of_tag.get(tag, 0) + size
+        for tag, size in of_tag.items():
+            self.most_of[tag] = max(self.most_of.get(tag, 0), size)
         for device, entries in by_device.items():
             entries.sort()
             for (start, size, tag), (following, _, other) in itertools.pairwise(entries):

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scenario 5 is made of: a stage with many nodes, and the parts of a share's life, around the death of a role.
+
+Whoever dies, and wherever, the parts are the same, and so is what has to be true: at every moment no share holds more
+than it was given, at the moment of death nobody has been told more than is true, and at the end everything is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.support.api import Object
+from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.fake_node import FakeNode, Patience
+from tests.cluster.support.history import Allocation, History
+from tests.cluster.support.lives import Story, Until
+from tests.cluster.support.observer import Observer, ranges
+from tests.cluster.support.processes import eventually
+from tests.cluster.support.world import World
+
+from dynamic_memory.api import names
+
+__all__ = ["BYTES", "SIZE", "Scene", "key_of", "scene"]
+
+SIZE, BYTES = "256Mi", 256 << 20
+POOL, POOL_BYTES = "32Gi", 32 << 30
+BIND = 60.0
+"""Seconds from a pod to its containers: two polls of the scheduler, on a busy machine."""
+_numbers = itertools.count(1)
+
+
+def key_of(name: str) -> str:
+    """Return the name of a fault point as part of the name of an object."""
+    return name.replace(".", "-").replace("#", "-")
+
+
+@dataclass
+class Scene:
+    """One world, its nodes, and what is known of all that happens in it."""
+
+    cluster: Cluster
+    world: World
+    namespace: str
+    nodes: Sequence[Any]
+    observer: Observer
+    claims: History
+
+    # --- what is
+
+    def allocations(self, pod: str) -> list[Allocation]:
+        """Return the shares that the claims of a pod were given, one after the other."""
+        return [each for each in self.claims.allocations() if each.claim.startswith(f"{pod}-far-") or each.claim == pod]
+
+    def held(self, node: str) -> dict[str, int]:
+        """Return the bytes of each tag that the fabric holds for a node, from the fabric's own file."""
+        path = self.world.fabric_folder / "fabric.json"
+        if not path.exists():
+            return {}
+        found: dict[str, int] = {}
+        state = json.loads(path.read_bytes())
+        of_node = {entry["tag"] for entry in state["allocations"] if entry["host"] == f"host-{node}"}
+        for tag, _, _, size in ranges(state):
+            if tag in of_node:
+                found[tag] = found.get(tag, 0) + size
+        return found
+
+    def records(self, node: str) -> dict[str, Object]:
+        """Return the driver's records on a node, by the name of the file."""
+        folder = self.world.state_dir(node) / "claims"
+        return {path.stem: json.loads(path.read_bytes()) for path in folder.glob("*.json")}
+
+    def specs(self, node: str) -> list[str]:
+        """Return the CDI files on a node."""
+        return sorted(path.name for path in self.world.cdi_dir(node).iterdir())
+
+    # --- parts of a life
+
+    def dies(self, role: str, seconds: float = BIND) -> Story:
+        """Wait until a role was killed at its fault point; it is not running afterwards."""
+        child = self.world.children[role]
+        yield Until(lambda: child.code is not None, seconds, f"{role} passes its fault point")
+        assert self.world.died(role) == -signal.SIGKILL
+
+    def runs(self, pod: str, node: Any, shares: int = 1, claim: str = "") -> Story:
+        """Wait until a pod runs, and look whether all agree on its memory."""
+        name = node.name
+        yield Until(lambda: self.world.running(pod, self.namespace), BIND, f"{pod} runs")
+        given = self.allocations(claim or pod)
+        assert len(given) == shares, given
+        tag = given[-1].share
+        found = self.world.claim_of(pod, self.namespace)
+        assert found is not None
+        uid = found["metadata"]["uid"]
+        assert self.world.condition(found)["status"] == "True"
+        assert self.held(name) == {tag: BYTES}
+        assert self.world.regions(name) == {tag: BYTES}
+        record = self.records(name)[uid]
+        assert [(each["tag"], each["state"]) for each in record["shares"]] == [(tag, "attached")]
+        assert record["prepared"]["tag"] == tag
+        (spec,) = self.specs(name)
+        assert uid in spec
+        assert self.world.api.get("Pod", pod, self.namespace)["spec"]["nodeName"] == name
+
+    def ends(self, pod: str, node: Any) -> Story:
+        """Wait until a pod that was deleted is gone, and its memory is where it came from."""
+        yield Until(
+            lambda: self.world.api.find("Pod", pod, self.namespace) is None, BIND, f"{pod} is gone from the API server"
+        )
+        yield from self.is_clean(node)
+
+    def is_clean(self, node: Any) -> Story:
+        """Wait until nothing on a node, or of it, tells of a share."""
+        name = node.name
+        yield Until(lambda: not self.held(name), 30, f"the fabric holds nothing for {name}")
+        yield Until(lambda: not self.records(name), 10, f"{name} has no record")
+        assert self.world.regions(name) == {}
+        assert self.specs(name) == []
+        yield Until(lambda: not self.published(name), 30, f"the window of {name} is offered as before")
+
+    def published(self, node: str) -> list[Object]:
+        """Return what the slices of a node say beside its window's full size."""
+        pool = names.windows_pool(node)
+        values = set(self.world.values(pool).values())
+        return [*self.world.taints(pool), *([] if values == {POOL_BYTES} else [values])]
+
+    def told_truth(self, node: Any) -> None:
+        """Check, while nobody changes anything, that nobody was told more than is true (I2, I3, I4)."""
+        name = node.name
+        held, regions = self.held(name), self.world.regions(name)
+        for tag, online in regions.items():
+            assert tag in held or not online, f"I2: {tag} went back while {online} bytes of it are online"
+        for claim in self.cluster.api.list("ResourceClaim", self.namespace):
+            results = claim.get("status", {}).get("allocation", {}).get("devices", {}).get("results", [])
+            tags = [each["shareID"] for each in results if names.fabric_domain_of(each["pool"]) is not None]
+            if self.world.condition(claim).get("status") == "True" and self.is_of(claim, name):
+                for tag in tags:
+                    assert regions.get(tag) == held.get(tag) == BYTES, f"I3: {tag} is said to be attached"
+            for call, uid, error in getattr(node, "calls", []):
+                if (call, uid, error) == ("unprepare", claim["metadata"]["uid"], ""):
+                    assert not set(tags) & set(held), f"I4: {tags} were said to be back"
+
+    @staticmethod
+    def is_of(claim: Object, node: str) -> bool:
+        """Tell whether a claim is allocated to a node."""
+        selector = claim["status"]["allocation"].get("nodeSelector")
+        return f'"{node}"' in json.dumps(selector)
+
+
+def _each(nodes: Sequence[FakeNode], action: Callable[[FakeNode], None]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(action, nodes))
+
+
+@contextlib.contextmanager
+def scene(cluster: Cluster, count: int, nodes: Sequence[Any] = (), **options: Any) -> Iterator[Scene]:
+    """Set a stage: `count` nodes without containers (beside given ones) and a world on all of them, not started."""
+    number = next(_numbers)
+    with contextlib.ExitStack() as stack:
+        namespace = f"deaths-{number}"
+        cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        stack.callback(cluster.api.delete, "Namespace", namespace)
+        made = [FakeNode(f"d{number}n{each}", cluster.plane, patience=Patience(poll=0.3)) for each in range(count)]
+        for node in made:
+            node.start()
+        stack.callback(_each, made, lambda node: node.remove(cluster.plane))
+        for node in made:
+            node.wait()
+        eventually(lambda: cluster.api.find("ServiceAccount", "default", namespace), 20, "service account")
+        folder = Path(tempfile.mkdtemp(prefix="dmw-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        every = [*nodes, *made]
+        world = World(
+            cluster,
+            folder,
+            {node.name: node.kubelet_root for node in every},
+            **{"size": POOL, "window": POOL, **options},
+        )
+        stack.callback(world.stop)
+        observer = Observer(world.fabric_folder / "fabric.json", world.domain, POOL_BYTES)
+        claims = stack.enter_context(History(cluster.api, "ResourceClaim", namespace))
+        try:
+            yield Scene(cluster, world, namespace, every, observer, claims)
+        finally:
+            for pod in cluster.api.list("Pod", namespace):
+                cluster.api.delete("Pod", pod["metadata"]["name"], namespace, missing_ok=True)
+            for name in [name for name in world.children if name.startswith("driver-")]:
+                world.kill(name)  # one after the other they would take half a minute to end
