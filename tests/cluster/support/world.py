@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from tests.cluster.support.images import BUSYBOX
 from tests.cluster.support.processes import Child, eventually, free_ports
 
 from dynamic_memory.api import names
-from dynamic_memory.fabric.client import Fabric, FabricClient
+from dynamic_memory.fabric.client import Fabric, FabricClient, TlsFiles
 from dynamic_memory.fabric.model import Capacity, Share
 from dynamic_memory.quantity import parse_bytes
 
@@ -37,6 +38,8 @@ __all__ = ["NAMESPACE", "OWNER", "World"]
 
 NAMESPACE = "dynamic-memory"
 OWNER = "cluster"
+SERVICE_NAME = "localhost"
+"""The service's name in its certificate."""
 ROOT = Path(__file__).parents[3]
 _numbers = itertools.count(1)
 
@@ -58,6 +61,8 @@ class World:
         controller: additions to the controller's configuration.
         service: additions to the service's configuration.
         others: nodes of a second owner on the same fabric, with a pool device of their own.
+        tls: mutual TLS with certificates that the controller signs; else callers just say who they are. Then
+            questions are asked with the controller's certificate, and its authority stays in the cluster.
 
     """
 
@@ -75,6 +80,7 @@ class World:
         controller: Mapping[str, Any] | None = None,
         service: Mapping[str, Any] | None = None,
         others: Sequence[str] = (),
+        tls: bool = False,
     ) -> None:
         self.cluster = cluster
         self.api: Api = cluster.api
@@ -82,7 +88,8 @@ class World:
         self.nodes = dict(nodes)
         self.domain = f"d{next(_numbers)}"
         self.pool = names.fabric_pool(self.domain)
-        self.address = f"127.0.0.1:{free_ports(1)[0]}"
+        self.tls = tls
+        self.address = f"{SERVICE_NAME if tls else '127.0.0.1'}:{free_ports(1)[0]}"
         self.children: dict[str, Child] = {}
         self._driver_extra = dict(driver or {})
         self._controller_extra = dict(controller or {})
@@ -104,13 +111,18 @@ class World:
 
     def start(self) -> None:
         """Start every role, and wait until pool and windows are published."""
-        self.start_service()
-        self.start_controller()
+        if self.tls:  # the controller signs for all others
+            self.start_controller()
+            self.obtain_service_certificate()
+            self.start_service()
+        else:
+            self.start_service()
+            self.start_controller()
         for node in self.nodes:
             self.start_driver(node)
         self.wait_published()
 
-    def wait_published(self, timeout: float = 30) -> None:
+    def wait_published(self, timeout: float = 60) -> None:
         wanted = {self.pool, *(names.windows_pool(node) for node in self.nodes)}
 
         def published() -> bool:
@@ -160,7 +172,8 @@ class World:
 
     def start_service(self, fault: str | None = None) -> None:
         self._start("service", "service", self.folder / "service.yaml", fault)
-        eventually(lambda: self.capacity() is not None, 20, "the service answers")
+        child = self.children["service"]  # with a fault, it may be dead before it has answered
+        eventually(lambda: child.code is not None or self.capacity() is not None, 20, "the service answers")
 
     def start_controller(self, fault: str | None = None) -> None:
         self._start("controller", "controller", self.folder / "controller.yaml", fault)
@@ -202,8 +215,13 @@ class World:
             )
             domains.append(_domain(other, [*others], size, window, unit, max_extents))
         config = {
-            "listen": self.address,
-            "tls": None,
+            "listen": f"127.0.0.1:{self.address.rpartition(':')[2]}",
+            "tls": {
+                name: str(self.tls_folder("service") / file)
+                for name, file in (("ca", "ca.crt"), ("certificate", "tls.crt"), ("key", "tls.key"))
+            }
+            if self.tls
+            else None,
             "health": None,
             "owners": owners,
             "backend": {"simulated": {"state": str(self.fabric_folder / "fabric.json"), "domains": domains}},
@@ -218,10 +236,13 @@ class World:
             "namespace": NAMESPACE,
             "health": None,
             "kubeconfig": str(self.kubeconfig("controller", token)),
-            "fabric": {"address": self.address, "tls": None},
+            "fabric": {
+                "address": self.address,
+                "tls": {"directory": str(self.tls_folder("controller"))} if self.tls else None,
+            },
             # a controller that was killed would hold the lease for a quarter of a minute
             "election": None,
-            "authority": {"enabled": False},
+            "authority": {"enabled": self.tls, "service_names": [SERVICE_NAME]},
             **self._controller_extra,
         }
         (self.folder / "controller.yaml").write_text(yaml.safe_dump(config))
@@ -236,7 +257,10 @@ class World:
             "kubeletRoot": str(self.nodes[node]),
             "cdiDir": str(self.cdi_dir(node)),
             "stateDir": str(self.state_dir(node)),
-            "fabric": {"address": self.address, "tls": None},
+            "fabric": {
+                "address": self.address,
+                "tls": str(self.tls_folder(f"driver-{node}")) if self.tls else None,
+            },
             "host": {"simulated": {"root": str(self.host_root(node))}},
             **self._driver_extra,
         }
@@ -249,6 +273,12 @@ class World:
     def driver_token(self, node: str) -> str:
         """Return a token of the driver's account that is bound to a pod of the node."""
         return self.role_token("driver", node)
+
+    def renew_driver_token(self, node: str) -> None:
+        """Give the driver of a node that was made anew a pod of that node, as its DaemonSet would."""
+        pod = self._placeholders.pop(f"driver-{node}")
+        self.api.delete("Pod", pod["metadata"]["name"], NAMESPACE, grace=0, missing_ok=True)
+        self.kubeconfig(f"driver-{node}", self.driver_token(node))
 
     def role_token(self, role: str, node: str) -> str:
         """Return a token of a role's account that is bound to a pod of the node."""
@@ -275,6 +305,26 @@ class World:
         path.write_text(json.dumps(config))
         path.chmod(0o600)
         return path
+
+    # --- certificates
+
+    def tls_folder(self, name: str) -> Path:
+        """Return the folder with key and certificate of a role."""
+        return self.folder / "tls" / name
+
+    def obtain(self, identity: str, kubeconfig: Path, name: str, *options: str, timeout: float = 30) -> tuple[int, str]:
+        """Ask the cluster for a certificate with the command of the roles; return its exit code and what it said."""
+        command = [sys.executable, "-m", "dynamic_memory", "certificates", "obtain", "--identity", identity]
+        command += ["--directory", str(self.tls_folder(name)), "--kubeconfig", str(kubeconfig)]
+        command += ["--timeout", f"{timeout:g}", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 30, cwd=ROOT)
+        return done.returncode, done.stdout + done.stderr
+
+    def obtain_service_certificate(self) -> None:
+        kubeconfig = self.kubeconfig("service", self.api.token("service", NAMESPACE))
+        identity = f"dynamic-memory://{OWNER}/role/service"
+        code, said = self.obtain(identity, kubeconfig, "service", "--dns", SERVICE_NAME)
+        assert code == 0, said
 
     # --- files
 
@@ -304,11 +354,21 @@ class World:
 
     # --- what the fabric says
 
-    def ask(self, question: Callable[[Fabric], Awaitable[T]], identity: str = "role/operator", owner: str = OWNER) -> T:
-        """Ask the service something, as an operator unless said otherwise."""
+    def ask(
+        self,
+        question: Callable[[Fabric], Awaitable[T]],
+        identity: str = "role/operator",
+        owner: str = OWNER,
+        certificate: str = "controller",
+    ) -> T:
+        """Ask the service something, as an operator unless said otherwise; in a world with TLS, with a certificate."""
+        files = None
+        if self.tls:
+            folder = self.tls_folder(certificate)
+            files = TlsFiles(*(str(folder / name) for name in ("ca.crt", "tls.crt", "tls.key")))
 
         async def run() -> T:
-            client = FabricClient.connect(self.address, None, identity=f"dynamic-memory://{owner}/{identity}")
+            client = FabricClient.connect(self.address, files, identity=f"dynamic-memory://{owner}/{identity}")
             try:
                 return await question(client)
             finally:
