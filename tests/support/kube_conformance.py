@@ -242,4 +242,5 @@ async def a_watch_with_a_selector_sees_what_enters_and_leaves_it(kube: Kube, nam
     async with asyncio.timeout(20):
         await enough.wait()
     task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     assert seen == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "a"), ("DELETED", "a")]
