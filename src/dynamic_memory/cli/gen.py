@@ -7,6 +7,7 @@ Objects are printed one after the other, as YAML documents or as JSON lines, so 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ def print_objects(objects: Iterable[dict[str, Any]], output: str) -> None:
         def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - signature of yaml
             return True
 
-    stream = click.get_text_stream("stdout")
+    stream = sys.stdout
     for number, found in enumerate(objects):
         if output == "json":
             stream.write(json.dumps(found, separators=(",", ":")))

@@ -8,6 +8,8 @@ soon as a text has aliases, the size of each document is counted with each alias
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +23,10 @@ __all__ = ["Document", "Readable", "read_documents"]
 MAX_EXPANDED = 5_000_000
 """Values of one document, with every alias counted as often as it is used."""
 MAX_DEPTH = 100
+SAFE_DEPTH = 2000
+"""What the parser can take."""
+MAX_LINE = 64 << 20
+"""Characters of a line of JSON."""
 
 
 class Readable(Protocol):
@@ -28,6 +34,9 @@ class Readable(Protocol):
 
     def read(self, size: int = -1, /) -> str:
         """Return the next `size` characters."""
+
+    def readline(self, size: int = -1, /) -> str:
+        """Return the next line, of at most `size` characters."""
 
 
 class Document(NamedTuple):
@@ -55,23 +64,51 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-class _Watched:
-    """Passes text on and notices whether it has aliases."""
+_BRACKETS = re.compile(r"[\[\]{}]")
+_MARKS = re.compile(r"(?:[-?:][ \t]+){50,}[-?:]?|(?<![-?: \t])(?:[-?:][ \t]*)+$")
 
-    def __init__(self, text: str | Readable) -> None:
-        self._text = text if not isinstance(text, str) else None
-        self._rest = text if isinstance(text, str) else ""
+
+class _Watched:
+    """Passes text on, and notices whether it has aliases or nests deeply.
+
+    The C parser ends the process if it recurses too far, so text that might make it do so must not reach it. Counting
+    brackets and leading marks overestimates the depth, which does no harm at this limit.
+    """
+
+    def __init__(self, begin: str, text: Readable) -> None:
+        self._begin = begin
+        self._text = text
+        self._depth = 0
+        self._marks = 0
         self.anchors = False
         self.aliases = False
+        self.deep = False
 
     def read(self, size: int = -1) -> str:
-        if self._text is None:
-            chunk, self._rest = (self._rest, "") if size < 0 else (self._rest[:size], self._rest[size:])
-        else:
-            chunk = self._text.read(size)
+        chunk, self._begin = self._begin or self._text.read(size), ""
         self.anchors = self.anchors or "&" in chunk
         self.aliases = self.aliases or "*" in chunk
+        self._count(chunk)
         return chunk
+
+    def _count(self, chunk: str) -> None:
+        opened = chunk.count("[") + chunk.count("{")
+        if self._depth + opened > MAX_DEPTH:
+            for match in _BRACKETS.finditer(chunk):
+                self._depth = self._depth + 1 if match[0] in "[{" else max(self._depth - 1, 0)
+                self._check(self._depth)
+        else:
+            self._depth = max(self._depth + opened - chunk.count("]") - chunk.count("}"), 0)
+        for match in _MARKS.finditer(chunk):
+            # Marks that go on from the last piece of text into this one count together.
+            marks = len(match[0]) + (self._marks if match.start() == 0 else 0)
+            self._marks = marks if match.end() == len(chunk) else 0
+            self._check(marks // 2)
+
+    def _check(self, depth: int) -> None:
+        self.deep = self.deep or depth > MAX_DEPTH
+        if depth > SAFE_DEPTH:
+            raise RecursionError
 
 
 def read_documents(text: str | Readable, source: str) -> Iterator[Document]:
@@ -83,12 +120,17 @@ def read_documents(text: str | Readable, source: str) -> Iterator[Document]:
         DocumentError: it is not YAML, or something in it is not a mapping.
 
     """
-    watched = _Watched(text)
+    stream = io.StringIO(text) if isinstance(text, str) else text
+    first = _first_line(stream)
+    if _is_json(first):
+        yield from _read_lines(first, stream, source)
+        return
+    watched = _Watched(first, stream)
     number = 0
     try:
         for body in yaml.load_all(watched, Loader=_Loader):  # noqa: S506 - derived from the safe loader
             number += 1
-            if watched.anchors and watched.aliases:
+            if watched.deep or (watched.anchors and watched.aliases):
                 _check_size(body, source, number)
             yield from _objects(body, source, number)
     except yaml.MarkedYAMLError as error:
@@ -104,6 +146,39 @@ def read_documents(text: str | Readable, source: str) -> Iterator[Document]:
         raise DocumentError(source, number + 1, "", "values that are nested less deeply") from error
 
 
+def _first_line(stream: Readable) -> str:
+    """Return the text up to the end of the first line; long before that it is known not to be small."""
+    line = stream.readline(MAX_LINE)
+    while line and not line.strip():
+        line = stream.readline(MAX_LINE)
+    return line
+
+
+def _is_json(line: str) -> bool:
+    """Tell whether a line is a whole object of JSON: then all of the text is lines like it, and much faster to read."""
+    if not line.startswith("{"):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _read_lines(line: str, stream: Readable, source: str) -> Iterator[Document]:
+    number = 0
+    while line:
+        if line.strip() not in {"", "---"}:
+            number += 1
+            try:
+                body = msgspec.json.decode(line)
+            except msgspec.DecodeError as error:
+                raise DocumentError(source, number, "", f"a line of JSON, like the first one ({error})") from error
+            except RecursionError as error:
+                raise DocumentError(source, number, "", "values that are nested less deeply") from error
+            yield from _objects(body, source, number)
+        line = stream.readline(MAX_LINE)
+
+
 def _objects(body: Any, source: str, number: int) -> Iterator[Document]:
     if body is None:
         return
@@ -112,12 +187,17 @@ def _objects(body: Any, source: str, number: int) -> Iterator[Document]:
     if isinstance(body, list):
         for index, item in enumerate(body):
             if not isinstance(item, dict):
-                raise DocumentError(source, number, f"[{index}]", "an object", item)
+                raise DocumentError(source, number, f"[{index}]", "an object", _shown(item))
             yield from _objects(item, source, number)
         return
     if not isinstance(body, dict):
-        raise DocumentError(source, number, "", "an object", body)
+        raise DocumentError(source, number, "", "an object", _shown(body))
     yield Document(source, number, body)
+
+
+def _shown(value: object) -> object:
+    """Return a value to be shown in an error: not all of what may be large or deep."""
+    return "a list" if isinstance(value, list) else value
 
 
 def _check_size(body: Any, source: str, number: int) -> None:
@@ -130,7 +210,7 @@ def _check_size(body: Any, source: str, number: int) -> None:
             return 1
         if id(value) in known:
             return known[id(value)]
-        if id(value) in open_ or depth > MAX_DEPTH:
+        if id(value) in open_ or depth >= MAX_DEPTH:
             raise DocumentError(source, number, "", f"values that are nested at most {MAX_DEPTH} deep")
         open_.add(id(value))
         items = value.values() if isinstance(value, dict) else value

@@ -273,7 +273,9 @@ class _Reader:
         made = f"{owner or self._name}-{entry}"
         stable = self._world.stable_templates.get(key)
         if stable is not None:
-            known = self._world.stable_claims.get((self._namespace, made))
+            # Where a controller makes the claims, it says in the status of the pod how it called them.
+            called = self._statuses().get(entry, made)
+            known = self._world.stable_claims.get((self._namespace, called))
             if known is not None:
                 return ClaimUse(form, entry, known)
             metadata = ObjectMeta(name=made, namespace=self._namespace, labels=stable.spec.metadata.labels)
@@ -294,6 +296,15 @@ class _Reader:
         return ClaimUse(
             form, entry, DevicePrivilegedClaim(metadata=metadata, spec=spec.privileged_claim_spec), made=True
         )
+
+    def _statuses(self) -> dict[str, str]:
+        status = self._pod.body.get("status")
+        entries = status.get("resourceClaimStatuses") if isinstance(status, dict) else None
+        return {
+            str(entry.get("name")): str(entry["resourceClaimName"])
+            for entry in entries or ()
+            if isinstance(entry, dict) and entry.get("resourceClaimName")
+        }
 
     def _copied(self, form: str, entry: str, template: dict[str, Any], path: str) -> ClaimUse:
         """P5: a claim like another one, under a name of its own."""
