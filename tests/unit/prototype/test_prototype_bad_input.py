@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.unit.prototype.worlds import VERSION, class_, claim, decide, devices, example, pod, pool, run, world_of
+from tests.unit.prototype.worlds import VERSION, claim, class_, decide, devices, example, pod, pool, run, world_of
 
 from dynamic_memory.allocation.prototype.errors import SearchTooLong
 from dynamic_memory.allocation.prototype.loader import Loader

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.prototype.worlds import SETS, class_, claim, decide, devices, example, pod, pool, run, world_of
+from tests.unit.prototype.worlds import SETS, claim, class_, decide, devices, example, pod, pool, run, world_of
 
 from dynamic_memory.allocation.prototype.schedule import Scheduler
 from dynamic_memory.errors import InvalidInput

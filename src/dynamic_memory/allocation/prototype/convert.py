@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dynamic_memory.allocation.prototype.inventory import Device, Pool, ceil_to
 from dynamic_memory.allocation.prototype.types import (
     ConfigRef,
     DeviceClaim,
@@ -20,7 +21,6 @@ from dynamic_memory.allocation.prototype.types import (
     DeviceClaimInstance,
     DeviceClass,
 )
-from dynamic_memory.allocation.prototype.inventory import Device, Pool, ceil_to
 from dynamic_memory.allocation.prototype.world import DEFAULT_NAMESPACE, World
 from dynamic_memory.cel import ast
 from dynamic_memory.cel.errors import CompileError
@@ -107,7 +107,7 @@ class Conversion:
         definition = leaf.spec.definition
         if definition is None or not definition.driver:
             return []
-        driver = _driver(definition.driver)
+        driver = _subdomain(definition.driver)
         expressions = [f"device.driver == {_quoted(driver)}"]
         if definition.constraints:
             where = f"DeviceClass {leaf.metadata.name}"
@@ -127,7 +127,7 @@ class Conversion:
             elif not driver:
                 self._note(f"{where}: configuration {reference.kind} {place}/{reference.name} is for several drivers")
             else:
-                found.append({"opaque": {"driver": _driver(driver), "parameters": body}})
+                found.append({"opaque": {"driver": _subdomain(driver), "parameters": body}})
         return found
 
     # --- expressions
@@ -161,7 +161,7 @@ class Conversion:
         return {
             name
             for pool in self._world.inventory.pools.values()
-            if _driver(pool.driver) in drivers
+            if _subdomain(pool.driver) in drivers
             for device in pool.devices
             for name, (type_, _) in device.kind.attributes.items()
             if type_ == "quantity"
@@ -183,7 +183,7 @@ class Conversion:
             bodies.insert(0, {"sharedCounters": _counter_sets(pool)})
         for number, body in enumerate(bodies):
             spec = {
-                "driver": _driver(pool.driver),
+                "driver": _subdomain(pool.driver),
                 "pool": {"name": pool.name, "generation": 1, "resourceSliceCount": total},
                 **({"nodeName": pool.node} if pool.node else {"allNodes": True}),
                 **body,
@@ -217,7 +217,7 @@ class Conversion:
                 for detail in (*instance.all_of, *instance.one_of):
                     if detail.allow_shared and device.shape.provides:
                         drivers = self._drivers(detail.class_)
-                        if _driver(device.pool.driver) in drivers:
+                        if _subdomain(device.pool.driver) in drivers:
                             return True
         return False
 
@@ -279,19 +279,19 @@ class Conversion:
         if most is not None and most != fewest:
             self._note(f"{where}: a number of devices from {fewest} to {most}; it asks for {fewest}")
         exactly: dict[str, Any] = {
-            "deviceClassName": spec.device_class,
+            "deviceClassName": _subdomain(spec.device_class),
             "allocationMode": "ExactCount",
             "count": fewest,
         }
         if spec.constraints:
             exactly["selectors"] = [
-                _cel(e) for e in self._constraint(spec.constraints, [_driver(definition.driver)], where)
+                _cel(e) for e in self._constraint(spec.constraints, [_subdomain(definition.driver)], where)
             ]
         found: dict[str, Any] = {"requests": [{"name": "devices", "exactly": exactly}]}
         match = [*definition.match_attributes, *spec.match_attributes]
         if match:
             found["constraints"] = [
-                self._link("matchAttribute", name, [_driver(definition.driver)], [], where) for name in match
+                self._link("matchAttribute", name, [_subdomain(definition.driver)], [], where) for name in match
             ]
         configs = self._configs(spec.configs, claim.metadata.namespace or DEFAULT_NAMESPACE, definition.driver, where)
         return {**found, **({"config": configs} if configs else {})}
@@ -345,7 +345,7 @@ class Conversion:
 
     def _request(self, detail: DeviceClaimDetail, where: str, *, alternative: bool = False) -> dict[str, Any]:
         fewest = detail.requests["devices"].value() if "devices" in detail.requests else 1
-        found: dict[str, Any] = {"deviceClassName": detail.class_}
+        found: dict[str, Any] = {"deviceClassName": _subdomain(detail.class_)}
         if detail.constraints:
             drivers = self._drivers(detail.class_)
             selectors = self._constraint(detail.constraints, drivers, where)
@@ -382,7 +382,7 @@ class Conversion:
         leaves = self._world.leaves(class_) or []
         return sorted(
             {
-                _driver(leaf.spec.definition.driver)
+                _subdomain(leaf.spec.definition.driver)
                 for leaf in leaves
                 if leaf.spec.definition is not None and leaf.spec.definition.driver
             }
@@ -399,7 +399,7 @@ class Conversion:
                         f"Pod {namespace}/{name}: devices by class alone ({entry['name']}); it became a template, "
                         "for a class with extendedResourceName a request of a container would do"
                     )
-                    exactly = {"deviceClassName": entry["class"], "allocationMode": "ExactCount", "count": 1}
+                    exactly = {"deviceClassName": _subdomain(entry["class"]), "allocationMode": "ExactCount", "count": 1}
                     spec = {"devices": {"requests": [{"name": _label(entry["name"]), "exactly": exactly}]}}
                     metadata = {"name": f"{name}-{entry['name']}", "namespace": namespace}
                     yield _object("ResourceClaimTemplate", metadata, {"spec": spec})
@@ -456,8 +456,8 @@ def _in_string(source: str, position: int) -> bool:
 # --- names and bodies
 
 
-def _driver(name: str) -> str:
-    """A DNS subdomain: lower case, no slash."""
+def _subdomain(name: str) -> str:
+    """A DNS subdomain, as drivers and objects have to be called: lower case, no slash."""
     return re.sub(r"[^a-z0-9.-]", "-", name.lower()).strip("-.")
 
 
@@ -490,7 +490,8 @@ def _labels(labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _object(kind: str, metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+    named = metadata | {"name": _subdomain(metadata["name"])}
+    return {"apiVersion": VERSION, "kind": kind, "metadata": named, "spec": spec}
 
 
 def _set_of(pool: Pool, name: str) -> str:

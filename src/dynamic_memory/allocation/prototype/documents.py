@@ -121,14 +121,15 @@ def read_documents(text: str | Readable, source: str) -> Iterator[Document]:
 
     """
     stream = io.StringIO(text) if isinstance(text, str) else text
-    first = _first_line(stream)
-    if _is_json(first):
-        yield from _read_lines(first, stream, source)
-        return
-    watched = _Watched(first, stream)
-    number = 0
+    line, number = _first_line(stream), 0
+    while _is_json(line):
+        number += 1
+        yield from _objects(msgspec.json.decode(line), source, number)
+        line = _first_line(stream)
+    # What is not JSON, one object a line, is YAML from there on.
+    watched = _Watched(line, stream)
     try:
-        for body in yaml.load_all(watched, Loader=_Loader):  # noqa: S506 - derived from the safe loader
+        for body in yaml.load_all(watched, Loader=_Loader):
             number += 1
             if watched.deep or (watched.anchors and watched.aliases):
                 _check_size(body, source, number)
@@ -147,36 +148,21 @@ def read_documents(text: str | Readable, source: str) -> Iterator[Document]:
 
 
 def _first_line(stream: Readable) -> str:
-    """Return the text up to the end of the first line; long before that it is known not to be small."""
+    """Return the next line that is more than the end of a document; empty at the end of the text."""
     line = stream.readline(MAX_LINE)
-    while line and not line.strip():
+    while line and line.strip() in {"", "---"}:
         line = stream.readline(MAX_LINE)
     return line
 
 
 def _is_json(line: str) -> bool:
-    """Tell whether a line is a whole object of JSON: then all of the text is lines like it, and much faster to read."""
+    """Tell whether a line is a whole object of JSON, which is much faster to read than YAML."""
     if not line.startswith("{"):
         return False
     try:
         return isinstance(msgspec.json.decode(line), dict)
     except (msgspec.DecodeError, RecursionError):
         return False
-
-
-def _read_lines(line: str, stream: Readable, source: str) -> Iterator[Document]:
-    number = 0
-    while line:
-        if line.strip() not in {"", "---"}:
-            number += 1
-            try:
-                body = msgspec.json.decode(line)
-            except msgspec.DecodeError as error:
-                raise DocumentError(source, number, "", f"a line of JSON, like the first one ({error})") from error
-            except RecursionError as error:
-                raise DocumentError(source, number, "", "values that are nested less deeply") from error
-            yield from _objects(body, source, number)
-        line = stream.readline(MAX_LINE)
 
 
 def _objects(body: Any, source: str, number: int) -> Iterator[Document]:

@@ -10,8 +10,8 @@ from dynamic_memory.allocation.prototype.types import Attribute
 from dynamic_memory.quantity import Quantity
 
 __all__ = [
-    "AccessRequest",
     "AccessModes",
+    "AccessRequest",
     "Block",
     "Capacity",
     "CapacityClaim",
