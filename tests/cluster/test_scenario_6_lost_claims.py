@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.cluster.support.api import Api
-from tests.cluster.support.fake_node import FakeNode
+from tests.cluster.support.fake_node import FakeNode, Patience
 from tests.cluster.support.history import History
 from tests.cluster.support.live_memory import LiveMemory, online
 from tests.cluster.support.observer import Observer, ranges
@@ -184,6 +184,40 @@ def test_scenario_6_I7_next_claim_waits_while_a_live_host_holds_bytes_of_a_freed
             here.wait_gone(pod, namespace)
         here.wait_all_back()
     eventually(lambda: here.values() == {"pool0": 4 * GI}, 20, "the whole pool is published again")
+
+
+def test_scenario_6_claim_used_again_while_bytes_of_its_forced_pod_are_held(world, fake_nodes, namespace):
+    """The kubelet still unprepares for the pod of before when the claim has a share, and a pod, anew. What it asks for
+    is about the old share; the new pod gets the new one, whether the kubelet prepares again or believes it is done.
+    """
+    (node,) = fake_nodes(1, patience=Patience(call=6.5))  # so the kubelet asks again every two seconds
+    here = world([node], controller=PATIENT)
+    claim = here.claim("own", namespace, "1Gi")
+    spec = here.cdi_dir(node.name) / f"dra.memory-claim-{claim['metadata']['uid']}.json"
+    with observed(here):
+        here.pod("first", namespace, "1Gi", claim="own", annotations=FORCED)
+        here.wait_running("first", namespace)
+        old = tag_of(here, "first", namespace)
+        here.host_faults(node.name, {**STUCK, "tag": old})
+        force(here, "first", namespace)
+        eventually(lambda: not spec.exists(), 20, "the kubelet has begun to unprepare")
+        here.pod("second", namespace, "1Gi", claim="own")
+        here.wait_running("second", namespace, 30)
+        new = tag_of(here, "second", namespace)
+        assert tags(here) == {old, new}
+        # what its container is told is the memory that it has
+        eventually(lambda: new in spec.read_text(), 10, "the container can start, with the new share")
+        assert old not in spec.read_text()
+        stays(here, {old, new})
+        assert here.condition(here.claim_of("second", namespace))["status"] == "True"
+        here.host_faults(node.name)
+        eventually(lambda: tags(here) == {new}, 30, "the old bytes are back")
+        stays(here, {new}, 2)
+        assert here.regions(node.name) == {new: GI}
+        assert new in spec.read_text()
+        here.api.delete("Pod", "second", namespace)
+        here.wait_gone("second", namespace)
+        here.wait_all_back()
 
 
 # --- dead hosts

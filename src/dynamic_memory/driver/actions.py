@@ -326,8 +326,11 @@ class Actions:
             )
             share = base.share(work.tag) or found
             share = msgspec.structs.replace(share, state=State.RELEASING, pods=share.pods or pods)
-            prepared = base.prepared if base.prepared and base.prepared.tag != work.tag else None
-            return msgspec.structs.replace(base.with_share(share), prepared=prepared)
+            due = base.unprepare_due
+            prepared = base.prepared
+            if prepared is not None and prepared.tag == work.tag:
+                prepared, due = None, True
+            return msgspec.structs.replace(base.with_share(share), prepared=prepared, unprepare_due=due)
 
         await self._node.records.update(work.key, update)
         await self._remove_spec(work)

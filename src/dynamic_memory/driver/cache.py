@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dynamic_memory.api.kinds import RESOURCE_CLAIMS
+from dynamic_memory.api.core import Pod
+from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims
 from dynamic_memory.kube.errors import NotFound
@@ -66,6 +67,18 @@ class Claims:
         except NotFound:
             return None
         return claim if claim.metadata.uid == uid else None
+
+    async def pod(self, namespace: str, name: str) -> Pod | None:
+        """Read a pod from the API server; None if it is gone.
+
+        Raises:
+            ApiError: the server does not answer, or refuses.
+
+        """
+        try:
+            return await self._kube.get(PODS, name, namespace)
+        except NotFound:
+            return None
 
     async def owned(self) -> dict[str, ResourceClaim]:
         """List all claims from the API server, and return those of this node by the tags of their shares.

@@ -27,7 +27,7 @@ from dynamic_memory.errors import NeverError, RetryError
 from dynamic_memory.host.interface import Region
 from dynamic_memory.process import clock
 
-__all__ = ["ClaimRef", "Device", "NotPrepared", "NotReady", "Preparer"]
+__all__ = ["ClaimRef", "Device", "NotPrepared", "NotReady", "Preparer", "spec_of"]
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Preparer:
         region = await self._ready(ref, share)
         if region is None:
             region = await self._wait(ref, share, until)
-        spec = cdi.render(ref.uid, self._edits(ref, share, region))
+        spec = spec_of(self._node, ref.uid, share, region)
         await self._record(ref, share, spec)
         await asyncio.to_thread(self._node.specs.write, ref.uid, spec)
         passed("cdi-written")
@@ -237,7 +237,8 @@ class Preparer:
             if record is None or mine is None or mine.state is State.RELEASING:
                 return record
             record = record.with_share(msgspec.structs.replace(mine, committed=True))
-            return msgspec.structs.replace(record, prepared=prepared)
+            # it asks, so it does not take the claim for prepared
+            return msgspec.structs.replace(record, prepared=prepared, unprepare_due=False)
 
         record = await self._node.records.update(ref.uid, update)
         if record is None or record.prepared != prepared:
@@ -251,17 +252,22 @@ class Preparer:
 
         await self._node.records.update(ref.uid, update)
 
-    def _edits(self, ref: ClaimRef, share: ClaimShare, region: Region) -> cdi.Edits:
-        """What a container learns: for the claim that it has, and under the claim's own name if it has several."""
-        numa = "" if region.node is None else str(region.node)
-        own = f"bytes={share.size};numa={numa};pool={share.pool};device={share.device};share={share.tag}"
-        return cdi.Edits(
-            env={
-                "DYNAMIC_MEMORY_BYTES": str(share.size),
-                "DYNAMIC_MEMORY_NUMA_NODES": numa,
-                "DYNAMIC_MEMORY_POOL": share.pool,
-                "DYNAMIC_MEMORY_SHARE_IDS": share.tag,
-                "DYNAMIC_MEMORY_SIMULATED": "true" if self._node.simulated else "false",
-                f"DYNAMIC_MEMORY_CLAIM_{ref.uid.replace('-', '_')}": own,
-            }
-        )
+
+def spec_of(node: Node, uid: str, share: ClaimShare, region: Region) -> str:
+    """Return the CDI file of a claim.
+
+    A container learns of the claim that it has, and, under the claim's own name, of each if it has several.
+    """
+    numa = "" if region.node is None else str(region.node)
+    own = f"bytes={share.size};numa={numa};pool={share.pool};device={share.device};share={share.tag}"
+    edits = cdi.Edits(
+        env={
+            "DYNAMIC_MEMORY_BYTES": str(share.size),
+            "DYNAMIC_MEMORY_NUMA_NODES": numa,
+            "DYNAMIC_MEMORY_POOL": share.pool,
+            "DYNAMIC_MEMORY_SHARE_IDS": share.tag,
+            "DYNAMIC_MEMORY_SIMULATED": "true" if node.simulated else "false",
+            f"DYNAMIC_MEMORY_CLAIM_{uid.replace('-', '_')}": own,
+        }
+    )
+    return cdi.render(uid, edits)

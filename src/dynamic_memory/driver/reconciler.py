@@ -20,8 +20,10 @@ from dynamic_memory.driver.actions import Actions, Work
 from dynamic_memory.driver.conditions import Report
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import Facts, Step, next_step
+from dynamic_memory.driver.prepare import spec_of
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.reactions import Reaction
+from dynamic_memory.driver.records import ClaimRecord
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.host.errors import NoRegion
 from dynamic_memory.kube.errors import ApiError
@@ -185,8 +187,8 @@ class Reconciler:
     async def _settled(self, work: Work, step: Step) -> Outcome:
         self._trouble.pop(work.tag, None)
         record = self._node.records.get(work.key)
-        if step is Step.READY and record and record.prepared and record.prepared.tag == work.tag:
-            self._node.specs.write(record.uid, record.prepared.spec)
+        if step is Step.READY and record is not None:
+            self._write_spec(work, record)
         if step is Step.GONE:
             self._published.discard(work.tag)
             self._began.pop(work.tag, None)
@@ -195,6 +197,20 @@ class Reconciler:
         if failure is not None:
             return Outcome(verdict=Verdict.RELEASED, reason=failure.reason, message=failure.message)
         return Outcome(verdict=FINAL[step])
+
+    def _write_spec(self, work: Work, record: ClaimRecord) -> None:
+        """Write the CDI file of what the kubelet takes for prepared: it does not ask again.
+
+        After a reboot that is what was prepared. After the pod of a claim was deleted by force, and while its Unprepare
+        has not succeeded, it is whatever the claim holds now: the next pod of the claim starts without a Prepare.
+        """
+        if record.prepared is not None:
+            if record.prepared.tag == work.tag:
+                self._node.specs.write(record.uid, record.prepared.spec)
+            return
+        share = self._actions.wanted_share(work)
+        if record.unprepare_due and share is not None and work.region is not None:
+            self._node.specs.write(record.uid, spec_of(self._node, record.uid, share, work.region))
 
     # --- errors
 

@@ -94,7 +94,19 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that is remembered of one claim; `uid` is empty for a share that no claim is known of."""
+    """Everything that is remembered of one claim.
+
+    Attributes:
+        key: name of the record.
+        uid: of the claim; empty for a share that no claim is known of.
+        namespace: of the claim.
+        name: of the claim.
+        shares: what it holds, and what is still being released.
+        prepared: what Prepare answered for the share that the claim holds.
+        unprepare_due: a share that was prepared is gone or going, and no Unprepare has succeeded since: the kubelet may
+            still take the claim for prepared, and start the next pod without asking.
+
+    """
 
     key: str
     uid: str = ""
@@ -102,6 +114,7 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     name: str = ""
     shares: tuple[ShareRecord, ...] = ()
     prepared: Prepared | None = None
+    unprepare_due: bool = False
     version: int = 1
 
     def share(self, tag: str) -> ShareRecord | None:

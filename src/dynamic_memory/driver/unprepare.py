@@ -9,6 +9,7 @@ and uses the call's own time to get it back.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
 from prometheus_client import Histogram
@@ -99,6 +100,7 @@ class Unpreparer:
                 await self._unknown(ref, until)
         finally:
             node.progress.leave(ref.uid)
+        await self._succeeded(ref)
         log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "tags": sorted(tags)})
         passed("unprepared")
 
@@ -108,21 +110,58 @@ class Unpreparer:
         claim = await node.claims.read(ref.namespace, ref.name, ref.uid)
         share = self._share(claim)
         pods = tuple(claims.pods_of(claim)) if claim else ()
+        awaited = share is not None and await self._has_not_begun(ref, pods)
+        released: set[str] = set()
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
             base = record or ClaimRecord(key=ref.uid, uid=ref.uid, namespace=ref.namespace, name=ref.name)
-            if share is not None and base.share(share.tag) is None:
+            kept = share.tag if share is not None and awaited and self._is_untouched(base, share.tag) else ""
+            if share is not None and not kept and base.share(share.tag) is None:
                 base = base.with_share(self._new(share))
-            if not base.shares:
+            released.clear()
+            released.update(mine.tag for mine in base.shares if mine.tag != kept)
+            if not released:
                 return record
             for mine in base.shares:
-                known = {pod.uid: pod for pod in (*mine.pods, *pods)}
-                base = base.with_share(msgspec.structs.replace(mine, state=State.RELEASING, pods=tuple(known.values())))
-            return msgspec.structs.replace(base, prepared=None)
+                if mine.tag in released:
+                    known = {pod.uid: pod for pod in (*mine.pods, *pods)}
+                    base = base.with_share(
+                        msgspec.structs.replace(mine, state=State.RELEASING, pods=tuple(known.values()))
+                    )
+            return msgspec.structs.replace(base, prepared=None, unprepare_due=True)
 
-        record = await node.records.update(ref.uid, update)
+        await node.records.update(ref.uid, update)
         passed("releasing-recorded")
-        return {mine.tag for mine in record.shares} if record else set()
+        return released
+
+    async def _has_not_begun(self, ref: ClaimRef, pods: Sequence[claims.Pod]) -> bool:
+        """Tell whether the claim is reserved for a pod that nothing was started of: no Unprepare is about that one.
+
+        When a pod was deleted by force while its memory was held, the claim has a new share, for another pod, before
+        the kubelet is done with the old one.
+        """
+        for pod in pods:
+            found = await self._node.claims.pod(ref.namespace, pod.name)
+            if found is None or found.metadata.uid != pod.uid or found.metadata.deletion_timestamp is not None:
+                continue
+            if found.status.phase in {"", "Pending"}:
+                return True
+        return False
+
+    @staticmethod
+    def _is_untouched(record: ClaimRecord, tag: str) -> bool:
+        """Tell whether a share was neither prepared nor begun to be released."""
+        mine = record.share(tag)
+        prepared = record.prepared is not None and record.prepared.tag == tag
+        return not prepared and (mine is None or mine.state is not State.RELEASING)
+
+    async def _succeeded(self, ref: ClaimRef) -> None:
+        """Remember that the kubelet does not take the claim for prepared any more."""
+
+        def update(record: ClaimRecord | None) -> ClaimRecord | None:
+            return msgspec.structs.replace(record, unprepare_due=False) if record and record.unprepare_due else record
+
+        await self._node.records.update(ref.uid, update)
 
     def _share(self, claim: ResourceClaim | None) -> ClaimShare | None:
         try:

@@ -10,7 +10,7 @@ import msgspec
 from tests.support.fake_kube import FakeKube
 from tests.unit.driver.conftest import allocation
 
-from dynamic_memory.api.kinds import NODES, RESOURCE_CLAIMS, RESOURCE_SLICES
+from dynamic_memory.api.kinds import NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.kube.events import EVENTS
 
@@ -43,6 +43,12 @@ class ApiServer(FakeKube):
         body = self.raw_claim(name)
         body["status"]["reservedFor"] = [{"resource": "pods", "name": p, "uid": f"uid-{p}"} for p in pods]
         self.put(RESOURCE_CLAIMS, body)
+
+    def set_pod(self, name: str, phase: str = "Pending", *, deleted: bool = False) -> None:
+        """What user and kubelet do to a pod of the claim."""
+        meta = {"name": name, "namespace": "app", "uid": f"uid-{name}"}
+        meta |= {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {}
+        self.put(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": phase}})
 
     def devices(self, name: str = "far") -> list[dict[str, Any]]:
         return self.raw_claim(name)["status"].get("devices", [])

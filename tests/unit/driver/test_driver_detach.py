@@ -5,6 +5,7 @@ import asyncio
 
 import pytest
 
+from dynamic_memory.api.kinds import PODS
 from dynamic_memory.driver.prepare import ClaimRef
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.fabric.backends.faults import Failure, Faults
@@ -148,6 +149,83 @@ async def test_a_claim_allocated_anew_gives_the_old_share_back_and_takes_the_new
     assert rig.tag() != old
     await rig.until(lambda: [s.tag for s in rig.record(ref).shares] == [rig.tag()])
     assert await rig.extents() == [rig.tag()]
+
+
+async def forced(rig):
+    """A claim whose first pod was deleted by force while the kernel holds its memory, and which has a second one."""
+    await rig.start()
+    ref = await rig.attached()
+    await rig.prepare(ref)
+    old = rig.tag()
+    rig.host.busy = "pinned"
+    rig.api.deallocate()
+    with pytest.raises(StillHeld):
+        await rig.unprepare(ref, seconds=1)
+    rig.api.allocate(pods=("p2",))
+    rig.api.set_pod("p2")
+    await rig.until(lambda: rig.api.conditions()["Attached"] == ("True", "ExtentOnline"))
+    return ref, old, rig.tag()
+
+
+async def test_rule_12_unprepare_is_not_about_the_share_of_a_pod_that_has_not_begun(rig):
+    ref, old, new = await forced(rig)
+    with pytest.raises(StillHeld, match="pinned"):
+        await rig.unprepare(ref, seconds=5)
+    assert await rig.extents() == sorted([old, new])
+    assert rig.api.conditions()["Attached"] == ("True", "ExtentOnline")
+    rig.host.busy = ""
+    await rig.unprepare(ref)
+    assert await rig.extents() == [new]
+    # the kubelet has forgotten the claim, and prepares it for the second pod
+    await rig.prepare(ref)
+    rig.api.set_pod("p2", "Running")
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
+
+
+@pytest.mark.parametrize("ended", ["running", "deleted", "gone"])
+async def test_rule_12_unprepare_is_about_the_share_of_a_pod_that_has_ended(rig, ended):
+    """Also if it was never prepared: the kubelet took the claim for prepared."""
+    ref, old, new = await forced(rig)
+    rig.host.busy = ""
+    if ended == "gone":
+        rig.api.remove(PODS, "p2", "app")
+    else:
+        rig.api.set_pod("p2", "Running" if ended == "running" else "Pending", deleted=ended == "deleted")
+    await rig.unprepare(ref)
+    assert await rig.extents() == []
+    assert {old, new}.isdisjoint(await rig.extents())
+    assert rig.specs() == []
+
+
+async def test_a_pod_that_the_kubelet_does_not_prepare_finds_its_share_in_the_cdi_file(rig):
+    """As long as no Unprepare has succeeded the kubelet takes the claim for prepared, with the device of before."""
+    ref, old, new = await forced(rig)
+    path = rig.folder / "cdi" / f"dra.memory-claim-{ref.uid}.json"
+    await rig.until(path.exists)
+    text = path.read_text()
+    assert new in text
+    assert old not in text
+    # the answer to a Prepare would have been the same file
+    rig.host.busy = ""
+    await rig.prepare(ref)
+    assert path.read_text() == text
+    await rig.stop()
+    path.unlink()
+    await rig.start()
+    await rig.until(path.exists)
+    assert path.read_text() == text
+
+
+async def test_no_cdi_file_is_written_for_a_claim_that_the_kubelet_has_given_back(rig):
+    ref, _, new = await forced(rig)
+    rig.host.busy = ""
+    await rig.unprepare(ref)
+    await rig.stop()
+    await rig.start()
+    await clock.sleep(200)
+    assert await rig.extents() == [new]
+    assert rig.specs() == []
 
 
 async def test_rule_12_an_orphan_on_the_fabric_is_released(rig):
