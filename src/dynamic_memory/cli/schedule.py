@@ -37,6 +37,10 @@ PROGRESS_AFTER = 1.0
 """Seconds that a command works in silence, and between two lines of progress."""
 
 
+class _WrongUsage(click.UsageError):
+    exit_code = FAILED
+
+
 class LegacyCommand(click.Command):
     """A command whose usage errors exit with 1: 2 is an answer here."""
 
@@ -45,8 +49,7 @@ class LegacyCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            error.exit_code = FAILED
-            raise
+            raise _WrongUsage(error.message, error.ctx) from error
 
 
 def fail(error: Exception) -> NoReturn:
@@ -56,9 +59,7 @@ def fail(error: Exception) -> NoReturn:
 
 
 def _usage(message: str) -> NoReturn:
-    error = click.UsageError(message, click.get_current_context())
-    error.exit_code = FAILED
-    raise error
+    raise _WrongUsage(message, click.get_current_context())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ back. Every step can be repeated: a run that was interrupted is finished by the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -92,8 +93,9 @@ class NotOurs(NeverError):
 
     def __str__(self) -> str:
         return (
-            f"pod {self.pod} is not bound: its schedulerName is {self.scheduler or 'default-scheduler'!r}, and only pods "
-            f"with {SCHEDULER_NAME!r} are this command's; two allocators on one pool can give a device away twice"
+            f"pod {self.pod} is not bound: its schedulerName is {self.scheduler or 'default-scheduler'!r}, "
+            f"and only pods with {SCHEDULER_NAME!r} are this command's; "
+            "two allocators on one pool can give a device away twice"
         )
 
 
@@ -180,10 +182,9 @@ async def _read(kube: Kube, options: Options, warn: Callable[[str], None]) -> tu
         for item in await _list(kube, kind):
             loader.add(_document(kind, item))
     namespaces = _kind("", "v1", "Namespace", "namespaces", namespaced=False)
-    try:
+    # A server may do without namespaces; then nobody has administrative access.
+    with contextlib.suppress(NotFound):
         loader.add(_document(namespaces, await kube.get(namespaces, options.namespace)))
-    except NotFound:
-        pass  # a server may do without namespaces; then nobody has administrative access
     if (body.get("spec") or {}).get("schedulingGroup"):
         for kind in _GROUPS:
             for item in await _list(kube, kind):
@@ -229,13 +230,17 @@ def _references(world: World, pod: Body, namespace: str) -> Iterator[ConfigRef]:
             for instance in claim.spec.devices:
                 for detail in (*instance.all_of, *instance.one_of):
                     yield from within(detail.configs, place)
+    yield from _generators(pod, namespace)
+
+
+def _generators(pod: Body, namespace: str) -> Iterator[ConfigRef]:
+    """Yield the objects whose status holds a claim for the pod."""
     entries = (pod.get("spec") or {}).get("deviceClaims")
     for entry in entries if isinstance(entries, list) else ():
         generator = ((entry.get("source") or {}).get("generator") or {}).get("generatorRef") or {}
         if {"apiVersion", "kind", "name"} <= set(generator):
-            yield ConfigRef(
-                api_version=generator["apiVersion"], kind=generator["kind"], name=generator["name"], namespace=namespace
-            )
+            version, kind, name = (str(generator[key]) for key in ("apiVersion", "kind", "name"))
+            yield ConfigRef(api_version=version, kind=kind, name=name, namespace=namespace)
 
 
 async def _config(

@@ -89,7 +89,15 @@ def test_K18_sum_of_allocations_is_within_capacity(seed: int) -> None:
                     ledger.give_back(device, grant)
         wanted = world.claims["default", f"c{rng.randrange(len(WANTED))}"]
         goals = parts_of(0, "c", wanted)
-        picks = Search("node-00", world.inventory.of_node("node-00"), goals, {0: wanted}, classes, ledger, Reporter()).run()
+        picks = Search(
+            "node-00",
+            world.inventory.of_node("node-00"),
+            goals,
+            {0: wanted},
+            classes=classes,
+            ledger=ledger,
+            reporter=Reporter(),
+        ).run()
         if picks is None:
             refused += 1
         else:
@@ -119,7 +127,12 @@ def test_K18_a_decision_leaves_no_trace() -> None:
 
 def test_K18_status_says_all_that_the_books_need() -> None:
     """Books made anew from the statuses refuse what the books at work refuse."""
-    world = world_of(*SETS["B"], text="".join(pod(f"p{n}", "deviceClaims: {devices: [{name: d, class: example.com-sriov-pf}]}") for n in range(5)))
+    world = world_of(
+        *SETS["B"],
+        text="".join(
+            pod(f"p{n}", "deviceClaims: {devices: [{name: d, class: example.com-sriov-pf}]}") for n in range(5)
+        ),
+    )
     scheduler = Scheduler(world, lambda: "")
     nodes = []
     for number in range(5):
@@ -128,6 +141,9 @@ def test_K18_status_says_all_that_the_books_need() -> None:
         nodes.append(decision.node)
 
     assert ["node-00"] * 4 + [None] == nodes
-    function = world_of(example("pools-one-node-sriov-0"), text=pod("v", "deviceClaims: {devices: [{name: d, class: example.com-sriov-vf}]}"))
+    function = world_of(
+        example("pools-one-node-sriov-0"),
+        text=pod("v", "deviceClaims: {devices: [{name: d, class: example.com-sriov-vf}]}"),
+    )
     function.claims.update(world.claims)
     assert Scheduler(function, lambda: "").place(function.sources["default", "v"]).node is None

@@ -53,7 +53,9 @@ def test_K26_counterparts_are_valid(file: Any) -> None:
         for devices in values(body, "devices"):
             for device in devices if isinstance(devices, list) else ():
                 assert LABEL.fullmatch(device["name"]), device["name"]
-                assert all(IDENTIFIER.fullmatch(name) for name in (*device.get("attributes", {}), *device.get("capacity", {})))
+                assert all(
+                    IDENTIFIER.fullmatch(name) for name in (*device.get("attributes", {}), *device.get("capacity", {}))
+                )
                 assert len(device.get("attributes", {})) + len(device.get("capacity", {})) <= 32
             if isinstance(devices, list):
                 assert len(devices) <= 128
@@ -79,7 +81,9 @@ def test_K26_what_has_no_counterpart_is_named(file: str, expected: list[str]) ->
         assert any(text in note for note in notes), notes
 
 
-@pytest.mark.parametrize("file", ["pools-one-node-sriov-0", "pod-one-container-two-gpus-1", "pod-one-container-gpu-priority-list"])
+@pytest.mark.parametrize(
+    "file", ["pools-one-node-sriov-0", "pod-one-container-two-gpus-1", "pod-one-container-gpu-priority-list"]
+)
 def test_K26_nothing_is_named_that_has_one(file: str) -> None:
     loader = Loader()
     loader.read(example(file).read_text(), file)
@@ -111,19 +115,26 @@ def test_K26_counterparts_get_the_same_devices(file: str, pools: str) -> None:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "user"},
-        "spec": {"resourceClaims": [{"name": "c", "resourceClaimTemplateName": template}], "containers": [{"name": "c"}]},
+        "spec": {
+            "resourceClaims": [{"name": "c", "resourceClaimTemplateName": template}],
+            "containers": [{"name": "c"}],
+        },
     }
 
     after = decide(world_of(text=yaml.safe_dump_all([*objects, user]), classes=False))
 
     assert before.node == after.node
     names = [entry["deviceName"] for outcome in before.claims for entry in outcome.status["allocations"]]
-    assert names == [result.device for outcome in after.claims for result in outcome.status["allocation"].devices.results]
+    assert names == [
+        result.device for outcome in after.claims for result in outcome.status["allocation"].devices.results
+    ]
 
 
 def test_amounts_become_capacities_and_are_compared_as_such() -> None:
     objects, _ = converted("pools-one-node-sriov-0")
-    expressions = {body["metadata"]["name"]: values(body, "expression") for body in objects if body["kind"] == "DeviceClass"}
+    expressions = {
+        body["metadata"]["name"]: values(body, "expression") for body in objects if body["kind"] == "DeviceClass"
+    }
 
     place = 'device.capacity["example.com-sriov"].bandwidth'
     assert f"{place} == quantity('1G')" in expressions["example.com-sriov-nic-1g"]

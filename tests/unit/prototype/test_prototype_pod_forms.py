@@ -134,9 +134,7 @@ def stable(extended: str = "") -> str:
 
 REQUESTS = "{devices: {requests: [{name: r, exactly: {deviceClassName: k, allocationMode: ExactCount, count: 1}}]}}"
 CLAIM = f"apiVersion: resource.k8s.io/v1\nkind: ResourceClaim\nmetadata: {{name: c}}\nspec: {REQUESTS}\n---\n"
-TEMPLATE = (
-    f"apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: t}}\nspec: {{spec: {REQUESTS}}}\n---\n"
-)
+TEMPLATE = f"apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: t}}\nspec: {{spec: {REQUESTS}}}\n---\n"
 GROUP = """apiVersion: scheduling.k8s.io/v1beta1
 kind: PodGroup
 metadata: {name: g}
@@ -183,7 +181,9 @@ def test_K03_pods_of_a_group_share_its_claim() -> None:
         scheduler.commit(decisions[-1])
 
     assert [["g-e"], ["g-e"]] == [[outcome.name for outcome in decision.claims] for decision in decisions]
-    assert [("podgroups", "g")] == [(entry["resource"], entry["name"]) for entry in decisions[1].claims[0].status["reservedFor"]]
+    assert [("podgroups", "g")] == [
+        (entry["resource"], entry["name"]) for entry in decisions[1].claims[0].status["reservedFor"]
+    ]
     assert not decisions[1].claims[0].changed
 
 

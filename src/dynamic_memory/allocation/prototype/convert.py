@@ -173,8 +173,10 @@ class Conversion:
         if pool.count is not None:
             self._note(f"DevicePool {pool.name}: it only counts devices; they became {pool.count} equal ones")
         devices = [self._device(device) for device in pool.devices]
-        for number in range(pool.count or 0):
-            devices.append({"name": f"device-{number}", **self._attributes(pool.kind.attributes, pool.name)})
+        devices += [
+            {"name": f"device-{number}", **self._attributes(pool.kind.attributes, pool.name)}
+            for number in range(pool.count or 0)
+        ]
         size = DEVICES_WITH_COUNTERS if pool.shared else DEVICES_PER_SLICE
         chunks = [devices[start : start + size] for start in range(0, len(devices), size)] or [[]]
         total = len(chunks) + bool(pool.shared)
@@ -296,7 +298,9 @@ class Conversion:
         configs = self._configs(spec.configs, claim.metadata.namespace or DEFAULT_NAMESPACE, definition.driver, where)
         return {**found, **({"config": configs} if configs else {})}
 
-    def _spec(self, claim: DeviceClaim, where: str, namespace: str) -> dict[str, Any] | None:
+    def _spec(
+        self, claim: DeviceClaim, where: str, namespace: str
+    ) -> dict[str, Any] | None:
         requests: list[dict[str, Any]] = []
         constraints: list[dict[str, Any]] = []
         config: list[dict[str, Any]] = []
@@ -331,8 +335,8 @@ class Conversion:
                     ):
                         constraints.extend(self._link(kind, entry, own, [full], where) for entry in names)
                     driver = own[0] if len(own) == 1 else ""
-                    for entry in self._configs(detail.configs, namespace, driver, where):
-                        config.append({"requests": [full], **entry})
+                    own_config = self._configs(detail.configs, namespace, driver, where)
+                    config += [{"requests": [full], **entry} for entry in own_config]
         constraints.extend(
             self._link("matchAttribute", name, sorted(every), [], where) for name in claim.spec.match_attributes
         )
@@ -399,7 +403,11 @@ class Conversion:
                         f"Pod {namespace}/{name}: devices by class alone ({entry['name']}); it became a template, "
                         "for a class with extendedResourceName a request of a container would do"
                     )
-                    exactly = {"deviceClassName": _subdomain(entry["class"]), "allocationMode": "ExactCount", "count": 1}
+                    exactly = {
+                        "deviceClassName": _subdomain(entry["class"]),
+                        "allocationMode": "ExactCount",
+                        "count": 1,
+                    }
                     spec = {"devices": {"requests": [{"name": _label(entry["name"]), "exactly": exactly}]}}
                     metadata = {"name": f"{name}-{entry['name']}", "namespace": namespace}
                     yield _object("ResourceClaimTemplate", metadata, {"spec": spec})

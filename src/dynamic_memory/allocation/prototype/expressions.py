@@ -4,9 +4,9 @@
 No constraint, or an empty one, is true. An attribute that a device does not have is an error of that device alone: it
 cannot be chosen, and the reason is shown. An expression that cannot be compiled, or costs too much, ends the command.
 
-CEL says that values of different types are not equal, so `device.bandwidth == '1G'` would be false, and `!=` true, for
-every quantity there is. People mean the amount, and `>=` compares it; so where an attribute is a quantity, a text that it
-is compared with for equality is read as one too.
+CEL says that values of different types are not equal, so `device.bandwidth == '1G'` would be false, and `!=` true,
+for every quantity there is. People mean the amount, and `>=` compares it; so where an attribute is a quantity, a text
+that it is compared with for equality is read as one too.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """Pools and devices as the allocators of v1 and v2 see them.
 
 A cluster has many equal devices. What does not differ between them is kept once: attributes, and what a device draws
-from its pool and offers. So a million devices need little more than their names, and an expression is evaluated once for
-each different set of attributes (a *kind*).
+from its pool and offers. So a million devices need little more than their names, and an expression is evaluated once
+for each different set of attributes (a *kind*).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Pool:
 
     __slots__ = ("count", "devices", "driver", "kind", "name", "node", "order", "shared")
 
-    def __init__(self, order: int, name: str, node: str, driver: str, kind: Kind, count: int | None) -> None:
+    def __init__(self, order: int, name: str, *, node: str, driver: str, kind: Kind, count: int | None) -> None:
         self.order = order
         self.name = name
         self.node = node
@@ -117,7 +117,14 @@ class Inventory:
         common = {attribute.name: attribute.value for attribute in spec.attributes}
         old = self.pools.get(source.metadata.name)
         order = old.order if old is not None else len(self.pools)
-        pool = Pool(order, source.metadata.name, spec.node_name, spec.driver, self._kind(common), spec.count)
+        pool = Pool(
+            order,
+            source.metadata.name,
+            node=spec.node_name,
+            driver=spec.driver,
+            kind=self._kind(common),
+            count=spec.count,
+        )
         if pool.count is not None and pool.count < 0:
             raise InvalidInput("spec.count", "at least 0", pool.count)
         pool.shared = {entry.name: Resource(entry) for entry in spec.shared_resources}

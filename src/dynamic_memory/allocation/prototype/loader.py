@@ -239,11 +239,12 @@ def _steps(path: str) -> Iterator[str | int]:
 
 def _without(body: Any, path: str, name: str) -> Any:
     """Return a copy without one field; only what lies on the way to it is copied."""
-    root = place = dict(body)
+    root: dict[str, Any] = dict(body)
+    place: Any = root
     for step in _steps(path):
-        inner = place[step]  # type: ignore[index] # a step is a key of a dict or an index of a list
+        inner = place[step]
         inner = dict(inner) if isinstance(inner, dict) else list(inner)
-        place[step] = inner  # type: ignore[index] # the same
+        place[step] = inner
         place = inner
     del place[name]
     return root

@@ -103,15 +103,15 @@ class _Reader:
                 place = f"{path}.devices[{index}]"
                 entry = self._checked(entry, place)  # noqa: PLW2901 - the same, checked
                 name = self._text(entry, "name", place)
-                yield self._of_class("P3", "", name, name, self._text(entry, "class", place), {}, place)
+                yield self._of_class("P3", "", name, self._text(entry, "class", place), metadata={}, path=place)
 
-    def _listed(self, entry: dict[str, Any], path: str) -> ClaimUse:
+    def _listed(self, entry: dict[str, Any], path: str) -> ClaimUse:  # noqa: PLR0911 - one return a form
         name = self._text(entry, "name", path)
         if "source" not in entry:
             form = self._only(entry, ("claim", "claimName", "claimTemplateName"), path)
             if form == "claim":
                 body = self._mapping(entry, "claim", path)
-                return self._make("P7", name, name, {}, body, f"{path}.claim")
+                return self._make("P7", name, name, body, metadata={}, path=f"{path}.claim")
             place = f"{path}.{form}"
             if form == "claimName":
                 return ClaimUse("P7", name, self._claim(entry[form], place))
@@ -125,7 +125,7 @@ class _Reader:
         body = self._mapping(source, form, path)
         metadata = body.get("metadata") or {}
         if form == "templateClass":
-            return self._of_class("P6", name, name, name, self._text(body, "className", place), metadata, place)
+            return self._of_class("P6", name, name, self._text(body, "className", place), metadata=metadata, path=place)
         if form == "templateClaim":
             return self._copied("P6", name, body, place)
         return self._generated(name, body, place)
@@ -143,7 +143,7 @@ class _Reader:
         spec = status.get("claimSpec") if isinstance(status, dict) else None
         if not isinstance(spec, dict):
             raise self._pod.error(f"{path}.generatorRef", f"a {kind} with status.claimSpec", called)
-        return self._make("P6", name, name, body.get("metadata") or {}, spec, path)
+        return self._make("P6", name, name, spec, metadata=body.get("metadata") or {}, path=path)
 
     # --- pod.spec.resourceClaims
 
@@ -314,17 +314,17 @@ class _Reader:
             raise UnknownName(f"{self._pod.source}: {path}.claimName", "a DeviceClaim", source)
         return self._use(form, entry, self._called(entry or source, template.get("metadata")), claim.spec)
 
-    def _of_class(
-        self, form: str, entry: str, suffix: str, instance: str, class_: str, metadata: object, path: str
-    ) -> ClaimUse:
+    def _of_class(self, form: str, entry: str, suffix: str, class_: str, *, metadata: object, path: str) -> ClaimUse:
         if class_ not in self._world.classes:
             raise UnknownName(f"{self._pod.source}: {path}", "a DeviceClass", class_)
         found = self._world.classes[class_].spec.definition
         counts = found is not None and (found.min_device_count is not None or found.max_device_count is not None)
-        spec = {"deviceClass": class_} if counts else {"devices": [{"name": instance, "allOf": [{"class": class_}]}]}
-        return self._make(form, entry, suffix, metadata, spec, path)
+        spec = {"deviceClass": class_} if counts else {"devices": [{"name": suffix, "allOf": [{"class": class_}]}]}
+        return self._make(form, entry, suffix, spec, metadata=metadata, path=path)
 
-    def _make(self, form: str, entry: str, suffix: str, metadata: object, spec: dict[str, Any], path: str) -> ClaimUse:
+    def _make(
+        self, form: str, entry: str, suffix: str, spec: dict[str, Any], *, metadata: object, path: str
+    ) -> ClaimUse:
         name = self._called(suffix, metadata)
         body = {
             "apiVersion": VERSION,

@@ -45,16 +45,21 @@ class Tracing(Reporter):
             self.dropped += 1
 
     def ignored(self, part: str, device: str, reason: str) -> None:
+        """Note a device that cannot be meant."""
         self._note(f"{part}: {device} ignored: {reason}")
 
     def trying(self, part: str, count: int) -> None:
+        """Note how many are looked for."""
         self._note(f"{part}: looking for {count} device{'' if count == 1 else 's'}")
 
     def rejected(self, part: str, device: str, reason: str) -> None:
+        """Note a device that cannot be had."""
         self._note(f"{part}: {device} not possible: {reason}")
 
     def chosen(self, part: str, devices: Sequence[str]) -> None:
+        """Note devices that are tried."""
         self._note(f"{part}: tried {', '.join(devices) or 'nothing'}")
 
     def released(self, part: str, devices: Sequence[str]) -> None:
+        """Note devices that were tried in vain."""
         self._note(f"{part}: gave back {', '.join(devices) or 'nothing'}: the rest does not fit with it")

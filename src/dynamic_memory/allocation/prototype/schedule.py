@@ -290,46 +290,47 @@ class _Run:
             reason = "a claim of the pod is allocated on another node"
         if reason:
             return NodeOutcome(node, 0, (), reason), None
-        pools = self._world.inventory.of_node(node)
         failed: dict[str, str] = {}
-        picks: list[Pick] = []
-        if self._devices:
-            search = self._search(node, list(self._devices), reporter)
-            chosen = search.run()
-            if chosen is None:
-                failed |= self._who_failed(node, search)
-            else:
-                picks = chosen
-                self._undo(picks)
+        picks = self._try_devices(node, reporter, failed) if self._devices else []
         counts: dict[str, list[PoolCount]] = {}
-        document = None
-        if self._counting:
-            outcome = Counting([claim for _, claim in self._counting], self._expressions).on_node(
-                node, pools, self._ledger
-            )
-            document = outcome.document
-            for number, result in enumerate(outcome.document["deviceClaimResults"]):
-                if result["best"] < 0:
-                    failed[result["claimName"]] = _why(result)
-                elif outcome.chosen is not None:
-                    counts[result["claimName"]] = outcome.chosen[number]
+        document = self._try_counting(node, counts, failed) if self._counting else None
         for _, claim in self._privileged:
             found = self._administrated(claim, node)
             if found:
                 counts[claim.metadata.name] = found
             else:
                 failed[claim.metadata.name] = "no pool of the driver meets the constraints"
-        stable: list[resource.AllocationResult] = []
-        if self._stable:
-            answer = self._allocate(node)
-            if isinstance(answer, str):
-                failed |= {claim.metadata.name: answer for _, claim in self._stable}
-            else:
-                stable = answer
+        stable = self._try_stable(node, failed) if self._stable else []
         if failed:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items() if reason)
             return NodeOutcome(node, 0, tuple(failed), reasons, (), document), None
         return NodeOutcome(node, 100, (), "", (), document), _Found(picks, counts, stable)
+
+    def _try_devices(self, node: str, reporter: Reporter, failed: dict[str, str]) -> list[Pick]:
+        search = self._search(node, list(self._devices), reporter)
+        picks = search.run()
+        if picks is None:
+            failed |= self._who_failed(node, search)
+            return []
+        self._undo(picks)
+        return picks
+
+    def _try_counting(self, node: str, counts: dict[str, list[PoolCount]], failed: dict[str, str]) -> dict[str, Any]:
+        counting = Counting([claim for _, claim in self._counting], self._expressions)
+        outcome = counting.on_node(node, self._world.inventory.of_node(node), self._ledger)
+        for number, result in enumerate(outcome.document["deviceClaimResults"]):
+            if result["best"] < 0:
+                failed[result["claimName"]] = _why(result)
+            elif outcome.chosen is not None:
+                counts[result["claimName"]] = outcome.chosen[number]
+        return outcome.document
+
+    def _try_stable(self, node: str, failed: dict[str, str]) -> list[resource.AllocationResult]:
+        answer = self._allocate(node)
+        if isinstance(answer, str):
+            failed |= {claim.metadata.name: answer for _, claim in self._stable}
+            return []
+        return answer
 
     def _selected(self, node: str) -> bool:
         labels: Mapping[str, str] = self._node(node).metadata.labels
@@ -351,9 +352,9 @@ class _Run:
             self._world.inventory.of_node(node),
             [goal for index in claims for goal in self._goals[index]],
             {index: self._devices[index] for index in claims},
-            self._classes,
-            self._ledger,
-            reporter,
+            classes=self._classes,
+            ledger=self._ledger,
+            reporter=reporter,
         )
 
     def _undo(self, picks: Sequence[Pick]) -> None:
@@ -423,9 +424,8 @@ class _Run:
         if isinstance(claim, resource.ResourceClaim):
             allocation = stable.get(index, claim.status.allocation)
             reserved = _reserved(claim, self._pod, use.group, self.key[1])
-            status = {"allocation": allocation, "reservedFor": reserved}
             changed = index in stable or len(reserved) != len(claim.status.reserved_for)
-            return ClaimOutcome(use, status, changed)
+            return ClaimOutcome(use, {"allocation": allocation, "reservedFor": reserved}, changed)
         pods = [*claim.status.pod_names, *({self.key[1]} - set(claim.status.pod_names))]
         if len(pods) > MAX_PODS:
             raise InvalidInput(f"claim {claim.metadata.name}: status.podNames", f"at most {MAX_PODS} pods")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sample capacity: the pools of well-known shapes, for `gen` and for trying things out.
 
-Each shape is two nodes with one pool each. The name of a pool has its node in it (in the prototype both had one name, so
-that applying the list kept one).
+Each shape is two nodes with one pool each. The name of a pool has its node in it (in the prototype both had one name,
+so that applying the list kept one).
 """
 
 from __future__ import annotations

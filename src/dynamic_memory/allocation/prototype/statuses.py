@@ -76,7 +76,7 @@ def counted_status(
         "classConfigs": _dereferenced(world, [entry for claim, _ in claims for entry in claim.configs[0]], namespace),
         "claimConfigs": _dereferenced(world, [entry for claim, _ in claims for entry in claim.configs[1]], namespace),
         "allocations": [
-            {"devicePoolName": part.pool.name, "deviceCount": part.count} for _, parts in claims for part in parts
+            {"devicePoolName": part.pool.name, "deviceCount": part.number} for _, parts in claims for part in parts
         ],
     }
 

@@ -47,7 +47,7 @@ class PoolCount(NamedTuple):
     """So many devices of a pool."""
 
     pool: Pool
-    count: int
+    number: int
 
 
 class Outcome(NamedTuple):
@@ -110,7 +110,7 @@ class Counting:
         records = [_Record(claim.name) for claim in self._claims]
         steps = budget or Budget(node)
         goals = [
-            self._goal(claim, [pool for pool in pools if pool.node == node], free, agreed, record, steps)
+            self._goal(claim, [pool for pool in pools if pool.node == node], free, agreed, record=record, budget=steps)
             for claim, record in zip(self._claims, records, strict=True)
         ]
         solution = solve(goals, steps)
@@ -133,6 +133,7 @@ class Counting:
         pools: list[Pool],
         free: dict[str, int],
         agreed: dict[str, list[PoolCount]],
+        *,
         record: _Record,
         budget: Budget,
     ) -> Callable[[], Iterator[list[PoolCount]]]:
@@ -148,11 +149,11 @@ class Counting:
                 record.best = record.number - 1
                 first = record.best if first < 0 else first
                 for part in taken:
-                    free[part.pool.name] -= part.count
+                    free[part.pool.name] -= part.number
                 agreed.setdefault(claim.group, []).extend(taken)
                 yield taken
                 for part in taken:
-                    free[part.pool.name] += part.count
+                    free[part.pool.name] += part.number
                     agreed[claim.group].pop()
             # If nothing works out for the others, it is still told what would have been for this claim.
             record.best = first

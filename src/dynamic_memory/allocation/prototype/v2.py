@@ -136,6 +136,25 @@ class _Candidates(NamedTuple):
     leaves: list[DeviceClass]
 
 
+class _Work(NamedTuple):
+    """A set of devices in the making.
+
+    Attributes:
+        part: what it is for.
+        candidates: what it can be made of.
+        ceilings: for each amount, the most that one candidate from a position on provides.
+        agreement: what its devices have in common.
+        missing: what is still missing of each amount; negative if there is more than asked.
+
+    """
+
+    part: Part
+    candidates: _Candidates
+    ceilings: Mapping[str, list[int]]
+    agreement: _Agreement
+    missing: dict[str, int]
+
+
 class Search:
     """The search on one node; `run` may be called once.
 
@@ -157,6 +176,7 @@ class Search:
         pools: Sequence[Pool],
         goals: Goals,
         claims: Mapping[int, DeviceClaim],
+        *,
         classes: Classes,
         ledger: Ledger,
         reporter: Reporter,
@@ -260,13 +280,13 @@ class Search:
         ceilings: Mapping[str, list[int]],
     ) -> Iterator[Pick]:
         agreement = _Agreement(part.detail.match_attributes, part.detail.distinct_attributes)
-        missing = dict(sums)
+        work = _Work(part, candidates, ceilings, agreement, dict(sums))
         slots = [_Slot(0)]
         while slots:
             slot = slots[-1]
             if slot.device is not None:
-                self._release(part, slot, agreement, missing)
-            if not self._fill(part, slot, candidates, count - len(slots), agreement, missing, ceilings):
+                self._release(work, slot)
+            if not self._fill(work, slot, count - len(slots)):
                 slots.pop()
             elif len(slots) == count:
                 # The bound of the last slot was exact: what is asked in sum is there.
@@ -279,18 +299,9 @@ class Search:
             else:
                 slots.append(_Slot(slot.next))
 
-    def _fill(
-        self,
-        part: Part,
-        slot: _Slot,
-        candidates: _Candidates,
-        after: int,
-        agreement: _Agreement,
-        missing: dict[str, int],
-        ceilings: Mapping[str, list[int]],
-    ) -> bool:
+    def _fill(self, work: _Work, slot: _Slot, after: int) -> bool:
         """Put the next possible device into a slot, if `after` more can still follow."""
-        devices = candidates.devices
+        devices, part = work.candidates.devices, work.part
         while slot.next < len(devices) - after:
             position = slot.next
             slot.next += 1
@@ -300,61 +311,53 @@ class Search:
             if traits in slot.seen:
                 continue
             slot.seen.add(traits)
-            reason = self._refusal(part, device, position, after, agreement, missing, ceilings, slot)
-            if reason is None:
-                slot.leaf = candidates.leaves[position]
+            reason = self._unusable(part, device) or self._refusal(work, slot, position, after)
+            if not reason:
+                slot.leaf = work.candidates.leaves[position]
                 return True
             self._last[self._number[id(part)]] = f"{device}: {reason}"
             self._report.rejected(part.label, str(device), reason)
         return False
 
-    def _refusal(
-        self,
-        part: Part,
-        device: Device,
-        position: int,
-        after: int,
-        agreement: _Agreement,
-        missing: dict[str, int],
-        ceilings: Mapping[str, list[int]],
-        slot: _Slot,
-    ) -> str | None:
-        """Take a device into a slot, or return why not; then nothing has changed."""
-        shared = part.detail.allow_shared
-        if self._ledger.owned(device) or (not shared and self._ledger.taken(device)):
+    def _unusable(self, part: Part, device: Device) -> str:
+        """Return why a device cannot be had, whatever else is in the set; empty if it can."""
+        if self._ledger.owned(device) or (not part.detail.allow_shared and self._ledger.taken(device)):
             return IN_USE
         lacking = self._ledger.lacking(device)
-        if lacking is not None:
-            return f"too little left of shared resource {lacking} of pool {device.pool.name}"
-        grant = self._grant(device, missing) if shared else None
+        return "" if lacking is None else f"too little left of shared resource {lacking} of pool {device.pool.name}"
+
+    def _refusal(self, work: _Work, slot: _Slot, position: int, after: int) -> str:
+        """Take a device into a slot, or return why it does not go into this set; then nothing has changed."""
+        device, missing = work.candidates.devices[position], work.missing
+        grant = self._grant(device, missing) if work.part.detail.allow_shared else None
         gives = {name: self._gives(device, name, grant) for name in missing}
-        if shared and missing and not any(gives.values()):
+        if grant is not None and missing and not any(gives.values()):
             return "nothing left to share"
         for name, amount in missing.items():
-            if amount - gives[name] > after * ceilings[name][position + 1]:
+            if amount - gives[name] > after * work.ceilings[name][position + 1]:
                 return f"too little {name} in sum"
-        reason = agreement.add(device)
+        reason = work.agreement.add(device)
         if reason is not None:
             return reason
-        reason = self._claims[part.claim].add(device)
+        reason = self._claims[work.part.claim].add(device)
         if reason is not None:
-            agreement.remove()
+            work.agreement.remove()
             return f"{reason} of the claim"
         self._ledger.take(device, grant)
         for name in missing:
             missing[name] -= gives[name]
         slot.device, slot.grant = device, grant
-        return None
+        return ""
 
-    def _release(self, part: Part, slot: _Slot, agreement: _Agreement, missing: dict[str, int]) -> None:
+    def _release(self, work: _Work, slot: _Slot) -> None:
         device = slot.device
         if device is None:
             return
-        for name in missing:
-            missing[name] += self._gives(device, name, slot.grant)
+        for name in work.missing:
+            work.missing[name] += self._gives(device, name, slot.grant)
         self._ledger.give_back(device, slot.grant)
-        self._claims[part.claim].remove()
-        agreement.remove()
+        self._claims[work.part.claim].remove()
+        work.agreement.remove()
         slot.device = None
 
     def _grant(self, device: Device, missing: Mapping[str, int]) -> dict[str, int]:
