@@ -262,7 +262,7 @@ def test_scenario_3_claim_deallocated_and_allocated_anew_during_attach(cluster, 
     """The share of before is undone, the one of now attached; conditions are never those of the other share."""
     (node,) = fake_nodes()
     here = world([node])
-    here.fabric_faults(latency={"add": 6.0})
+    here.fabric_faults(latency={"add": 8.0})
     claim = here.claim("own", namespace, "1Gi")
     with observed(here) as observer, History(here.api, "ResourceClaim", namespace) as claims:
         here.pod("first", namespace, "1Gi", claim="own")
@@ -277,7 +277,7 @@ def test_scenario_3_claim_deallocated_and_allocated_anew_during_attach(cluster, 
             # 1.37.0 keeps a deleted pod's own claim for itself until its bindingTimeout (documented), or its restart
             cluster.plane.restart_scheduler(60)
         here.pod("second", namespace, "1Gi", claim="own")
-        eventually(lambda: len(claims.allocations()) == 2, 5, "the claim is allocated anew, during the attach")
+        eventually(lambda: len(claims.allocations()) == 2, 6, "the claim is allocated anew, during the attach")
         assert claims.allocations()[0].share not in {share.tag for share in here.extents()}
         here.wait_running("second", namespace)
         first, second = claims.allocations()
