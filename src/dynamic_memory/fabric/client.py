@@ -2,7 +2,8 @@
 """The fabric over gRPC, as the roles of a cluster hold it.
 
 gRPC connects, and connects again, by itself; a call made meanwhile fails at once as `Unreachable`, and when to try
-again is the caller's business. Every call has a deadline; a Watch has none, and lives by keepalive.
+again is the caller's business. Every call has a deadline, which is kept here as well as by gRPC: its threads may hang,
+or starve, and a role must never wait for them without a word. A Watch has none, and lives by keepalive.
 
 Certificates are replaced while the process runs. A new connection is made when the files have changed; streams of the
 old one go on until they end, at the latest when the service ends them because the old certificate has expired.
@@ -32,6 +33,8 @@ from dynamic_memory.fabric.tls import Signature, TlsFiles, signature
 __all__ = ["OPTIONS", "Fabric", "FabricClient", "TlsFiles"]
 
 _MAX_INT = (1 << 63) - 1
+_SLACK = 1.0
+"""Seconds after a call's deadline in which gRPC has to say so."""
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Snapshots of a large fabric: some 200 bytes a share.
     ("grpc.max_receive_message_length", 64 << 20),
@@ -40,7 +43,9 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # Not a wait, in spite of its name: the time that a connection may take to come about. A service that is restarted
+    # under load, with all nodes at its door, needs seconds for a handshake; cut off sooner, it would never end one.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_retries", 0),
     # Two channels to one address are two connections: a renewed certificate must not ride on the old one.
@@ -154,6 +159,9 @@ class FabricClient:
                 raise failures.error_from(error) from error
             except TimeoutError as error:
                 raise Unreachable("no snapshot in time") from error
+            except asyncio.CancelledError as error:
+                _raise_if_cancelled()
+                raise Unreachable("the connection was closed") from error
             finally:
                 call.cancel()
 
@@ -166,9 +174,15 @@ class FabricClient:
     async def _call(self, method: str, request: Message) -> Any:
         async with self._connected() as stub:
             try:
-                return await getattr(stub, method)(request, timeout=self._deadline, metadata=self._metadata)
+                async with asyncio.timeout(self._deadline + _SLACK):
+                    return await getattr(stub, method)(request, timeout=self._deadline, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 raise failures.error_from(error) from error
+            except TimeoutError as error:
+                raise Unreachable(f"{method} did not end within {self._deadline:g} s") from error
+            except asyncio.CancelledError as error:
+                _raise_if_cancelled()
+                raise Unreachable("the connection was closed") from error
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[DynamicMemoryStub]:
@@ -180,7 +194,7 @@ class FabricClient:
             await connection.release()
 
     async def _current(self) -> _Connection:
-        seen = () if self._tls is None else signature(self._tls.ca, self._tls.certificate, self._tls.key)
+        seen = self._signature()
         old = self._connection
         if old is not None and old.seen == seen:
             return old
@@ -189,6 +203,14 @@ class FabricClient:
         if old is not None:
             await old.replace()
         return connection
+
+    def _signature(self) -> Signature:
+        if self._tls is None:
+            return ()
+        try:
+            return signature(self._tls.ca, self._tls.certificate, self._tls.key)
+        except OSError as error:
+            raise Unreachable(f"certificate files cannot be looked at: {error}") from error
 
     def _channel(self) -> grpc.aio.Channel:
         if self._tls is None:
@@ -202,3 +224,14 @@ class FabricClient:
         except OSError as error:
             raise Unreachable(f"certificate files cannot be read: {error}") from error
         return grpc.aio.secure_channel(self._address, credentials, options=self._options)
+
+
+def _raise_if_cancelled() -> None:
+    """Within `except CancelledError`: raise it again if this task was cancelled.
+
+    gRPC raises it, too, in whoever waits for a call that was ended on this side. A task that dies of that looks to its
+    TaskGroup as if somebody had wanted it, and is missed by nobody.
+    """
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise  # noqa: PLE0704 - the caller is in its except

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import shutil
 import uuid
@@ -14,8 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support.certificates import Authority
 
 from dynamic_memory.errors import InvalidInput
+from dynamic_memory.fabric import client
 from dynamic_memory.fabric.backends.faults import Failure, Faults
-from dynamic_memory.fabric.client import FabricClient
+from dynamic_memory.fabric.client import FabricClient, TlsFiles
 from dynamic_memory.fabric.errors import (
     BackendFailure,
     BadArgument,
@@ -32,6 +34,7 @@ from dynamic_memory.fabric.errors import (
 )
 from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.fabric.model import RemovedState, Snapshot
+from dynamic_memory.fabric.proto import fabric_pb2, fabric_pb2_grpc
 from dynamic_memory.fabric.server import SERVICE_NAME
 from dynamic_memory.process import clock
 
@@ -320,8 +323,93 @@ async def test_closing_the_client_ends_its_watch(site):
 
     await driver.close()
 
-    with pytest.raises((Unreachable, asyncio.CancelledError)):
+    with pytest.raises(Unreachable):
         await waiting
+
+
+async def test_a_watch_that_is_cancelled_is_cancelled(site):
+    watch = aiter(site.node().watch())
+    await anext(watch)
+    waiting = asyncio.ensure_future(anext(watch))
+    await clock.sleep(0.01)
+
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_closing_the_client_ends_its_calls(site):
+    driver = site.node()
+    site.inject(Faults(latency={"add": 1.0}))
+    waiting = asyncio.ensure_future(driver.add_memory(**share_of()))
+    await clock.sleep(0.2)
+
+    await driver.close()
+
+    with pytest.raises(Unreachable):
+        await waiting
+
+
+async def test_a_call_of_which_grpc_never_speaks_again_ends_at_its_deadline(site, monkeypatch):
+    driver = site.node(deadline=0.1)
+    await driver.list_extents()
+
+    async def hang(*_, **__):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(client, "_SLACK", 0.1)
+    monkeypatch.setattr(driver._connection.stub, "ListExtents", hang)
+
+    with pytest.raises(Unreachable, match="did not end within"):
+        await driver.list_extents()
+
+
+async def test_a_service_that_is_slow_to_shake_hands_is_reached():
+    """As one under load is, with all nodes at its door after a restart."""
+    server = grpc.aio.server()
+    servicer = fabric_pb2_grpc.DynamicMemoryServicer()
+
+    async def nothing(_request, _context):
+        return fabric_pb2.Snapshot()
+
+    servicer.ListExtents = nothing
+    fabric_pb2_grpc.add_DynamicMemoryServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    connections = []
+
+    async def slowly(reader, writer):
+        connections.append(writer)
+        await clock.sleep(0.8)
+        behind, ahead = await asyncio.open_connection("127.0.0.1", port)
+        connections.append(ahead)
+
+        async def copy(source, target):
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(65536):
+                    target.write(data)
+
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(copy(reader, ahead), copy(behind, writer))
+
+    async with await asyncio.start_server(slowly, "127.0.0.1", 0) as listener:
+        caller = FabricClient.connect(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}", None, identity="node/n1")
+        assert (await caller.list_extents()).shares == ()
+        await caller.close()
+        for connection in connections:
+            connection.close()
+    await server.stop(None)
+
+
+async def test_certificate_files_that_may_not_be_looked_at_are_no_end(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    files = TlsFiles(*(str(tmp_path / "file" / name) for name in ("ca.crt", "tls.crt", "tls.key")))
+    caller = FabricClient.connect("127.0.0.1:1", files)
+    with pytest.raises(Unreachable, match="looked at"):
+        await caller.list_extents()
+    with pytest.raises(Unreachable, match="looked at"):
+        await anext(aiter(caller.watch()))
 
 
 async def test_health_is_served(site):
