@@ -103,6 +103,12 @@ async def test_K15_claim_is_allocated_and_pod_bound_and_a_second_run_does_nothin
     assert "nothing to do" in note
     assert writes == len(cluster.writes())
 
+    decision, _ = await decide_and_bind(cluster, MINE._replace(verbose=True))
+    options = {node.node: "\n".join(node.options) for node in decision.nodes}
+    assert "tried node-00-foozer/dev-00" in options["node-00"]
+    assert "tried node-01-foozer/dev-00" in options["node-01"]
+    assert ("node-00", True) == (decision.node, decision.bound)
+
 
 async def test_K15_second_pod_joins_the_first() -> None:
     cluster = shared()

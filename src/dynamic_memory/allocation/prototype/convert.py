@@ -298,9 +298,7 @@ class Conversion:
         configs = self._configs(spec.configs, claim.metadata.namespace or DEFAULT_NAMESPACE, definition.driver, where)
         return {**found, **({"config": configs} if configs else {})}
 
-    def _spec(
-        self, claim: DeviceClaim, where: str, namespace: str
-    ) -> dict[str, Any] | None:
+    def _spec(self, claim: DeviceClaim, where: str, namespace: str) -> dict[str, Any] | None:
         requests: list[dict[str, Any]] = []
         constraints: list[dict[str, Any]] = []
         config: list[dict[str, Any]] = []

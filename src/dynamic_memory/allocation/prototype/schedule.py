@@ -159,7 +159,7 @@ class Scheduler:
         best: NodeOutcome | None = None
         found: _Found | None = None
         too_long: SearchTooLong | None = None
-        names = run.nodes()
+        names = run.nodes(every=self._verbose)
         for number, name in enumerate(names):
             reporter = Tracing() if self._verbose else Reporter()
             try:
@@ -168,6 +168,7 @@ class Scheduler:
                 too_long = too_long or error
                 outcome, solution = NodeOutcome(name, 0, (), str(error)), None
             if isinstance(reporter, Tracing):
+                run.would_have(name, reporter)
                 dropped = (f"… and {reporter.dropped} more steps",) if reporter.dropped else ()
                 outcome = outcome._replace(options=(*reporter.lines, *dropped))
             nodes.append(outcome)
@@ -223,6 +224,7 @@ class _Run:
         self._privileged: list[tuple[int, DevicePrivilegedClaim]] = []
         self._stable: list[tuple[int, resource.ResourceClaim]] = []
         self._homes: set[str] = set()
+        self._held: set[int] = set()
         self._selectors: list[resource.AllocationResult] = []
         self._classes = Classes(world, expressions)
         self._ledger = Ledger(world.inventory)
@@ -241,6 +243,8 @@ class _Run:
                     self._world.inventory.pools.get(entry.device_pool_name) for entry in use.claim.status.allocations
                 )
                 self._homes |= {pool.node for pool in pools if pool is not None and pool.node}
+                if not (isinstance(use.claim, DeviceClaim) and use.claim.spec.counts_devices):
+                    self._held.add(index)
             case DeviceClaim(spec=spec) if spec.counts_devices:
                 self._counting.append((index, counting_claim(use.claim.metadata.name, spec, self._world)))
             case DeviceClaim():
@@ -274,9 +278,9 @@ class _Run:
 
     # --- nodes
 
-    def nodes(self) -> list[str]:
-        """Return the nodes to look at, by name."""
-        if self.bound_to:
+    def nodes(self, *, every: bool = True) -> list[str]:
+        """Return the nodes to look at, by name: of a pod that is bound only its own, unless every one is asked for."""
+        if self.bound_to and not every:
             return [self.bound_to]
         names = {*self._world.inventory.nodes(), *self._world.nodes}
         names |= {piece.spec.node_name for piece in self._world.slices.values() if piece.spec.node_name}
@@ -286,6 +290,8 @@ class _Run:
         """Try one node."""
         known = self._world.nodes.get(node)
         reason = unfit(known, self._pod) if known is not None and not self.bound_to else ""
+        if not reason and self.bound_to not in {"", node}:
+            reason = f"the pod is on node {self.bound_to}"
         if not reason and (self._homes - {node} or not self._selected(node)):
             reason = "a claim of the pod is allocated on another node"
         if reason:
@@ -331,6 +337,25 @@ class _Run:
             failed |= {claim.metadata.name: answer for _, claim in self._stable}
             return []
         return answer
+
+    def would_have(self, node: str, reporter: Reporter) -> None:
+        """Tell the reporter what could be tried for claims that are allocated, had they nothing yet."""
+        held = {index: use.claim for index, use in enumerate(self._uses) if index in self._held}
+        claims = {index: claim for index, claim in held.items() if isinstance(claim, DeviceClaim)}
+        if not claims:
+            return
+        ledger = Ledger(self._world.inventory)
+        ledger.enter(claim for claim in self._world.claims.values() if claim not in claims.values())
+        ledger.enter_counts(self._world.sets.values())
+        Search(
+            node,
+            self._world.inventory.of_node(node),
+            [goal for index, claim in claims.items() for goal in parts_of(index, claim.metadata.name, claim)],
+            claims,
+            classes=self._classes,
+            ledger=ledger,
+            reporter=reporter,
+        ).run()
 
     def _selected(self, node: str) -> bool:
         labels: Mapping[str, str] = self._node(node).metadata.labels
