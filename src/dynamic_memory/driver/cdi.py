@@ -9,7 +9,7 @@ another name, in the same folder, and renamed: the runtime never sees half of on
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,16 @@ class Specs:
             if path.read_text() == text:
                 return
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # the runtime reads *.json and *.yaml only
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(text)
-        partial.chmod(0o644)
-        partial.replace(path)
+        # the runtime reads *.json and *.yaml only; each write has a name of its own, for Prepare and the loop may write
+        # at the same time, and so may another container, in which the driver is process 1 as well
+        partial = path.with_suffix(f".{secrets.token_hex(8)}.tmp")
+        try:
+            partial.write_text(text)
+            partial.chmod(0o644)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     def remove(self, uid: str) -> None:
         """Remove the file of a claim; it may be gone already."""

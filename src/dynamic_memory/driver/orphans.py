@@ -52,7 +52,8 @@ class Orphans:
             self._asked.clear()
             try:
                 await self.check()
-            except DynamicMemoryError as error:
+            except (DynamicMemoryError, OSError) as error:
+                # OSError: no record can be written; claims that are ready have to be served all the same
                 log.warning("cannot look for orphans", extra={"error": str(error)})
                 self._asked.set()
             await clock.sleep(1.0)

@@ -217,6 +217,8 @@ class Preparer:
                     break
         finally:
             node.progress.leave(ref.uid)
+            if node.records.get(ref.uid) is None:
+                node.names_of.pop(ref.uid, None)
         return NotReady(outcome.reason, outcome.message or "it is being attached")
 
     async def _take_back(self, ref: ClaimRef, share: ClaimShare) -> None:

@@ -91,6 +91,8 @@ class Reconciler:
             outcomes = await self._claim(key)
         except DynamicMemoryError as error:
             outcomes = {"": self._cannot_look(key, error)}
+        except OSError as error:
+            outcomes = {"": self._cannot_write(key, error)}
         finally:
             RECORDS.set(len(self._node.records))
         self._node.progress.finish(key, ticket, outcomes)
@@ -291,6 +293,11 @@ class Reconciler:
             for share in record.shares
             if share.state.value == "releasing" and view.get(share.tag) is not None
         )
+
+    @staticmethod
+    def _cannot_write(key: str, error: OSError) -> Outcome:
+        log.error("the node's disk does not take what must be remembered", extra={"key": key, "error": str(error)})
+        return Outcome(verdict=Verdict.WAITING, message=f"the node's disk refuses: {error}", delay=1.0)
 
     def _cannot_look(self, key: str, error: DynamicMemoryError) -> Outcome:
         log.warning("claim cannot be read", extra={"key": key, "error": str(error)})

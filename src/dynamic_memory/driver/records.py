@@ -220,7 +220,10 @@ class Records:
         self._by_key.clear()
         self._key_of_tag.clear()
         for path in sorted(self._folder.glob("*.json")):
-            self._index(path.stem, self._read(path.stem))
+            if KEY.fullmatch(path.stem):
+                self._index(path.stem, self._read(path.stem))
+            else:
+                log.warning("not a record, and left alone", extra={"path": str(path)})
 
     def _path(self, key: str) -> Path:
         if not KEY.fullmatch(key):

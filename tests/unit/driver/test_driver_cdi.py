@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+
+import pytest
 
 from dynamic_memory.driver import cdi
 
@@ -64,3 +67,28 @@ def test_prune_takes_only_what_is_ours_and_stale(tmp_path):
     (tmp_path / "nvidia.com-gpu.json").write_text("theirs")
     assert specs.prune(["kept"]) == ["dra.memory-claim-kept.123.tmp", "dra.memory-claim-stale.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dra.memory-claim-kept.json", "nvidia.com-gpu.json"]
+
+
+def test_two_that_write_the_same_file_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+    """Prepare and the loop do, and two drivers in a rolling update, each process 1 of its container."""
+    specs = cdi.Specs(tmp_path)
+    chmod, other = Path.chmod, ["other"]
+
+    def meanwhile(path, mode):
+        chmod(path, mode)
+        if other:
+            specs.write(UID, other.pop())
+
+    monkeypatch.setattr(Path, "chmod", meanwhile)
+    specs.write(UID, "one")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def full(_path, _mode):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "chmod", full)
+    with pytest.raises(OSError, match="No space"):
+        cdi.Specs(tmp_path).write(UID, "one")
+    assert list(tmp_path.iterdir()) == []

@@ -298,3 +298,41 @@ async def test_a_release_that_fails_on_the_fabric_is_tried_again(rig):
     rig.fabric.inject(Faults(failures=(Failure("remove", times=3),)))
     await rig.unprepare(ref)
     assert await rig.extents() == []
+
+
+# --- a disk that is full
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
+async def test_a_full_disk_is_waited_out_and_said(rig, monkeypatch, caplog):
+    driver = await rig.start()
+    await rig.until(lambda: driver.node.active)
+    with monkeypatch.context() as patched:
+        patched.setattr(driver.node.records, "_update", full)
+        ref = rig.add_claim()
+        with pytest.raises(OSError, match="No space left"):
+            await rig.prepare(ref)
+        await clock.sleep(5)
+        assert await rig.extents() == []
+        assert driver.node.names_of == {}
+    said = [entry for entry in caplog.records if "disk" in entry.message]
+    assert {entry.key for entry in said} == {ref.uid}
+    assert 3 < len(said) < 10
+    await rig.prepare(ref)
+    assert await rig.extents() == [rig.tag()]
+
+
+async def test_a_full_disk_does_not_end_a_driver_that_finds_an_orphan(rig, monkeypatch):
+    driver = await rig.start()
+    await rig.until(lambda: driver.node.view.synced)
+    with monkeypatch.context() as patched:
+        patched.setattr(driver.node.records, "_update", full)
+        await rig.fabric.as_node("n1").add_memory(node="n1", pool="fabric/rack-1", device="cxl0", size=1 << 29, tag=TAG)
+        await clock.sleep(5)
+        assert not rig._tasks[0].done()
+        assert await rig.extents() == [TAG]
+    await clock.sleep(10)
+    assert await rig.extents() == []

@@ -113,3 +113,13 @@ async def test_changes_of_many_claims_at_once(records):
 async def test_a_uid_that_is_no_file_name_is_refused(records, key):
     with pytest.raises(InvalidInput):
         await records.update(key, lambda _: record())
+
+
+async def test_a_file_with_the_name_of_no_record_is_left_alone(records, tmp_path):
+    await records.update("u1", lambda _: record())
+    for name in ("a copy.json", ".hidden.json"):
+        (tmp_path / "claims" / name).write_text("{}")
+    again = Records(tmp_path / "claims")
+    await again.load()
+    assert [found.key for found in again.all()] == ["u1"]
+    assert (tmp_path / "claims" / "a copy.json").exists()
