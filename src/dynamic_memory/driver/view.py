@@ -7,7 +7,7 @@ A view that is not synced is never a reason to take anything away: `synced` turn
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from dynamic_memory.errors import DynamicMemoryError, Kind
 from dynamic_memory.fabric.interface import Fabric
@@ -85,11 +85,7 @@ class FabricView:
         """Watch for ever."""
         while True:
             try:
-                async for item in self._fabric.watch():
-                    if isinstance(item, Snapshot):
-                        await self._begin(item)
-                    else:
-                        self._change(item)
+                await self._follow()
                 why = "the service ended the session"
             except DynamicMemoryError as error:
                 why = str(error)
@@ -97,6 +93,19 @@ class FabricView:
                 log.log(level, "no session with the fabric service", extra={"error": why})
             self._set_state(synced=False, why=why)
             await clock.sleep(self._backoff.next())
+
+    async def _follow(self) -> None:
+        """Take in what one Watch tells, until it ends; it is closed before the next one begins."""
+        stream = self._fabric.watch()
+        try:
+            async for item in stream:
+                if isinstance(item, Snapshot):
+                    await self._begin(item)
+                else:
+                    self._change(item)
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
 
     async def _begin(self, snapshot: Snapshot) -> None:
         tags = {share.tag for share in snapshot.shares}
