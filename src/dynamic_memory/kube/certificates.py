@@ -226,9 +226,10 @@ async def keep_fresh(
             files = await obtain(
                 kube, identity, directory=directory, namespace=namespace, dns=dns, usages=usages, renew=renew
             )
-        except DynamicMemoryError as error:
-            # Also a denial: whoever runs the cluster may mend the rules, and the old certificate is still good.
-            level = logging.WARNING if error.kind is Kind.RETRY else logging.ERROR
+        except (DynamicMemoryError, OSError) as error:
+            # Also a denial: whoever runs the cluster may mend the rules, and the old certificate is still good. And a
+            # folder that is full, or a child process for which there is no room: a role does not end for that.
+            level = logging.WARNING if getattr(error, "kind", None) is Kind.RETRY else logging.ERROR
             log.log(level, "certificate not obtained", extra={"identity": identity, "error": str(error)})
             await clock.sleep(backoff.next())
             continue

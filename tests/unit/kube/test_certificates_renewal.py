@@ -50,3 +50,11 @@ async def test_failures_are_tried_again_while_the_old_certificate_is_good(monkey
     asked = await authority.run(600)
     assert [renew for _, renew in asked] == [False, False, False]
     assert asked[-1][0] < 10
+
+
+async def test_a_machine_that_has_no_room_is_waited_out(monkeypatch, tmp_path):
+    """For the files, or for the child process that makes the key: the role that needs the certificate goes on."""
+    authority = Authority(monkeypatch, tmp_path)
+    authority.failures = [OSError(28, "No space left on device"), BlockingIOError(11, "fork failed")]
+    asked = await authority.run(600)
+    assert [renew for _, renew in asked] == [False, False, False]
