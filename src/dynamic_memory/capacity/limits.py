@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 
 from dynamic_memory.api import kinds, names
-from dynamic_memory.api.core import Container, Pod
+from dynamic_memory.api.core import Pod, ResourceRequirements
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.capacity.preflight import PodLimit
 from dynamic_memory.errors import InvalidInput
@@ -92,16 +92,16 @@ def claimed(claim: ResourceClaim) -> int:
 def memory_limit(pod: Pod) -> int | None:
     """Return the bytes that a pod's own cgroup lets it use; None if that is not limited."""
     if pod.spec.resources is not None and "memory" in pod.spec.resources.limits:
-        return parse_bytes(pod.spec.resources.limits["memory"])
+        return _memory(pod.spec.resources)
     sidecars = [container for container in pod.spec.init_containers if container.restart_policy == "Always"]
-    limits = [_limit(container) for container in (*pod.spec.containers, *sidecars)]
+    limits = [_memory(container.resources) for container in (*pod.spec.containers, *sidecars)]
     if not limits or any(limit is None for limit in limits):
         return None
     return sum(limit for limit in limits if limit is not None)
 
 
-def _limit(container: Container) -> int | None:
+def _memory(resources: ResourceRequirements) -> int | None:
     try:
-        return parse_bytes(container.resources.limits["memory"])
+        return parse_bytes(resources.limits["memory"])
     except (KeyError, InvalidInput):
         return None

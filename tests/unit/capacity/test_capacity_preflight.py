@@ -108,6 +108,8 @@ def container(limit=None, **more):
             2 * GIB,
         ),
         ({"containers": []}, None),
+        # what no quantity of ours can hold must not keep the updater from its node
+        ({"containers": [container("1Gi")], "resources": {"limits": {"memory": "1e99999"}}}, None),
     ],
 )
 def test_the_limit_of_a_pod(spec, limit):
