@@ -19,7 +19,8 @@ POOL = pool("p", "n", "d", ["{name: a, attributes: [{name: x, intValue: 1}]}", "
 USE = pod("q", "deviceClaims: {devices: [{name: g, class: k}]}")
 BOMB = "[1,2,3,4,5,6,7,8,9]"
 LOOPS = "".join(f"{BOMB}.all({name}, " for name in "abcdefg") + "a + b + c + d + e + f + g > 0" + ")" * 7
-META = f"apiVersion: {VERSION}\nkind: DeviceClass\nmetadata: {{name: %s, labels: {{%s}}}}\nspec: {{selector: {{matchLabels: {{%s}}}}}}\n---\n"
+CLASS = f"apiVersion: {VERSION}\nkind: DeviceClass\n"
+META = CLASS + "metadata: {name: %s, labels: {%s}}\nspec: {selector: {matchLabels: {%s}}}\n---\n"
 HEAD = f"apiVersion: {VERSION}\nkind: DevicePool\nmetadata: {{name: p}}\n"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -53,7 +54,7 @@ BAD = {
         "sharedResourcesConsumed.x",
     ),
     "class of both": (
-        f"apiVersion: {VERSION}\nkind: DeviceClass\nmetadata: {{name: k}}\nspec: {{selector: {{}}, definition: {{driver: d}}}}",
+        f"{CLASS}metadata: {{name: k}}\nspec: {{selector: {{}}, definition: {{driver: d}}}}",
         "either a selector or a definition",
     ),
     "class of neither": (

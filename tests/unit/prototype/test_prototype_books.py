@@ -7,12 +7,12 @@ import random
 from collections import Counter
 
 import pytest
-from tests.unit.prototype.worlds import SETS, class_, claim, example, pod, pool, world_of
+from tests.unit.prototype.worlds import SETS, claim, class_, example, pod, pool, world_of
 
+from dynamic_memory.allocation.prototype.expressions import Expressions
 from dynamic_memory.allocation.prototype.inventory import ceil_to
 from dynamic_memory.allocation.prototype.ledger import Ledger
 from dynamic_memory.allocation.prototype.matching import Classes
-from dynamic_memory.allocation.prototype.expressions import Expressions
 from dynamic_memory.allocation.prototype.reporters import Reporter
 from dynamic_memory.allocation.prototype.schedule import Scheduler
 from dynamic_memory.allocation.prototype.v2 import Pick, Search, parts_of
@@ -32,9 +32,13 @@ WANTED = [
 
 def cluster() -> World:
     devices = [
-        "{name: whole, sharedResourcesConsumed: {slices: 2500m}, claimResourcesProvided: [{name: memory, capacity: 16Gi, blockSize: 3Gi}]}",
+        (
+            "{name: whole, sharedResourcesConsumed: {slices: 2500m}, "
+            "claimResourcesProvided: [{name: memory, capacity: 16Gi, blockSize: 3Gi}]}"
+        ),
         *(
-            f"{{name: half-{n}, sharedResourcesConsumed: {{slices: 1}}, claimResourcesProvided: [{{name: memory, capacity: 8Gi}}]}}"
+            f"{{name: half-{n}, sharedResourcesConsumed: {{slices: 1}}, "
+            "claimResourcesProvided: [{name: memory, capacity: 8Gi}]}"
             for n in range(3)
         ),
     ]

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from tests.support.fake_kube import FakeKube
 from tests.unit.prototype.worlds import VERSION, example
 
@@ -211,7 +212,15 @@ spec:
 apiVersion: resource.k8s.io/v1
 kind: ResourceClaim
 metadata: {{name: far}}
-spec: {{devices: {{requests: [{{name: r, exactly: {{deviceClassName: dra.fabric-memory, allocationMode: ExactCount, count: 1, capacity: {{requests: {{size: 2Gi}}}}}}}}]}}}}
+spec:
+  devices:
+    requests:
+    - name: r
+      exactly:
+        deviceClassName: dra.fabric-memory
+        allocationMode: ExactCount
+        count: 1
+        capacity: {{requests: {{size: 2Gi}}}}
 ---
 apiVersion: v1
 kind: Node
@@ -294,12 +303,13 @@ async def test_allocation_is_taken_back_if_the_memory_does_not_come(condition: s
 
 
 async def test_claims_that_others_make_are_not_made() -> None:
-    text = (
-        FABRIC.replace("kind: ResourceClaim\n", "kind: ResourceClaimTemplate\n")
-        .replace("spec: {devices: {requests: [{name: r", "spec: {spec: {devices: {requests: [{name: r")
-        .replace("{size: 2Gi}}}}]}}", "{size: 2Gi}}}}]}}}")
-        .replace("resourceClaimName: far", "resourceClaimTemplateName: far")
-    )
+    documents = list(yaml.safe_load_all(FABRIC))
+    for body in documents:
+        if body["kind"] == "ResourceClaim":
+            body |= {"kind": "ResourceClaimTemplate", "spec": {"spec": body["spec"]}}
+        if body["kind"] == "Pod":
+            body["spec"]["resourceClaims"] = [{"name": "far", "resourceClaimTemplateName": "far"}]
+    text = yaml.safe_dump_all(documents)
     cluster = Cluster(text=text)
 
     with pytest.raises(WaitsForClaim, match="resource claim controller"):

@@ -51,7 +51,7 @@ def test_versions_in_expressions(expression: str, expected: Any) -> None:
 
 @pytest.mark.parametrize("text", ["v1.0"], ids=["S92-error"])
 def test_what_is_no_version(text: str) -> None:
-    with pytest.raises((EvaluationError, CompileError), match="No Major.Minor.Patch elements found"):
+    with pytest.raises((EvaluationError, CompileError), match=r"No Major\.Minor\.Patch elements found"):
         prototype_environment().compile(f'semver("{text}")').evaluate({"device": {}})
 
 
@@ -200,12 +200,18 @@ def test_pod_gets_generated_memory() -> None:
 apiVersion: resource.k8s.io/v1
 kind: ResourceClaim
 metadata: {name: c}
-spec: {devices: {requests: [{name: r, exactly: {deviceClassName: dra.memory, allocationMode: ExactCount, count: 1, capacity: {requests: {size: 1Gi}}}}]}}
+spec:
+  devices:
+    requests:
+    - name: r
+      exactly: {deviceClassName: dra.memory, allocationMode: ExactCount, count: 1, capacity: {requests: {size: 1Gi}}}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: p}
-spec: {resourceClaims: [{name: m, resourceClaimName: c}], containers: [{name: c, resources: {claims: [{name: m, request: r}]}}]}
+spec:
+  resourceClaims: [{name: m, resourceClaimName: c}]
+  containers: [{name: c, resources: {claims: [{name: m, request: r}]}}]
 """
     decision = decide(world_of(text=text, classes=False))
 
@@ -276,7 +282,10 @@ def test_S95_warnings_name_what_was_mended() -> None:
     place = "f: document 1: DeviceClaim template-sriov-four-same-vendor-diff-cards: spec.devices[0].allOf[0]"
     assert [
         f"{place}.devices: read as requests.devices",
-        f"{place}.distinctAttributes: distinctAttributes is not in the types of the prototype; understood as documented",
+        (
+            f"{place}.distinctAttributes: distinctAttributes is not in the types of the prototype; "
+            "understood as documented"
+        ),
     ] == warnings
 
 

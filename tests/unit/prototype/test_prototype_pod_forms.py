@@ -35,7 +35,10 @@ FORMS = {
     "P6-class": (f"deviceClaims: [{{name: e, source: {{templateClass: {{className: {CLASS}}}}}}}]", USES % "e"),
     "P6-template": ("deviceClaims: [{name: e, source: {templateClaim: {claimName: c}}}]", USES % "e"),
     "P6-generator": (
-        "deviceClaims: [{name: e, source: {generator: {generatorRef: {apiVersion: gen.example.com/v1, kind: Generator, name: g}}}}]",
+        (
+            "deviceClaims: [{name: e, source: {generator: "
+            "{generatorRef: {apiVersion: gen.example.com/v1, kind: Generator, name: g}}}}]"
+        ),
         USES % "e",
     ),
     "P7-embedded": (f"deviceClaims: [{{name: e, claim: {SPEC}}}]", USES % "e"),
@@ -134,7 +137,10 @@ def stable(extended: str = "") -> str:
 
 REQUESTS = "{devices: {requests: [{name: r, exactly: {deviceClassName: k, allocationMode: ExactCount, count: 1}}]}}"
 CLAIM = f"apiVersion: resource.k8s.io/v1\nkind: ResourceClaim\nmetadata: {{name: c}}\nspec: {REQUESTS}\n---\n"
-TEMPLATE = f"apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: t}}\nspec: {{spec: {REQUESTS}}}\n---\n"
+TEMPLATE = (
+    "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\n"
+    f"metadata: {{name: t}}\nspec: {{spec: {REQUESTS}}}\n---\n"
+)
 GROUP = """apiVersion: scheduling.k8s.io/v1beta1
 kind: PodGroup
 metadata: {name: g}
@@ -194,7 +200,8 @@ def test_claims_of_both_worlds_go_to_one_node() -> None:
         f"spec: {{nodeName: {node}, driver: {CLASS}, devices: [{{name: d}}]}}\n---\n"
         for node in ("n0", "n1")
     )
-    spec = f"resourceClaims: [{{name: e, resourceClaimName: c}}], deviceClaims: {{devices: [{{name: gpu, class: {CLASS}}}]}}"
+    spec = f"deviceClaims: {{devices: [{{name: gpu, class: {CLASS}}}]}}"
+    spec += ", resourceClaims: [{name: e, resourceClaimName: c}]"
 
     decision = decide(world_of(text=pools + stable() + CLAIM + pod("p", spec)))
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.prototype.worlds import VERSION, decide, example, world_of
+from tests.unit.prototype.worlds import VERSION, decide, example, pod, world_of
 
 from dynamic_memory.allocation.prototype.expressions import Expressions
 from dynamic_memory.allocation.prototype.inventory import Kind
@@ -48,7 +48,7 @@ def counting(name: str, driver: str, extra: str = "") -> tuple[str, str]:
 def placed(shapes: dict[str, int], *claims: tuple[str, str]) -> Decision:
     entries = ", ".join(entry for _, entry in claims)
     text = "".join(pools(shape, count) for shape, count in shapes.items()) + "".join(body for body, _ in claims)
-    text += f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{deviceClaims: [{entries}], containers: [{{name: c}}]}}\n"
+    text += pod("p", f"deviceClaims: [{entries}]")
     return decide(world_of(text=text, classes=False), verbose=True)
 
 
@@ -255,7 +255,7 @@ def test_claims_of_a_set_have_to_agree() -> None:
     text += (
         f"apiVersion: {VERSION}\nkind: DeviceSetClaim\nmetadata: {{name: s}}\nspec: {{matchAttributes: [numa], "
         "claimSpec: [{deviceClass: class-a}, {deviceClass: class-a}]}\n---\n"
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {deviceClaims: [{name: x, claimName: s}], containers: [{name: c}]}\n"
+        + pod("p", "deviceClaims: [{name: x, claimName: s}]")
     )
 
     assert [[("shape-one-00-foozer-00", 1), ("shape-one-00-foozer-00", 1)]] == counts(
@@ -267,11 +267,13 @@ def test_claims_of_a_set_have_to_agree() -> None:
 
 def test_privileged_claim_takes_nothing_and_needs_permission() -> None:
     text = pools("zero", 1) + (
-        f"apiVersion: {VERSION}\nkind: DevicePrivilegedClaim\nmetadata: {{name: admin}}\nspec: {{driver: {FOOZER}}}\n---\n"
+        f"apiVersion: {VERSION}\nkind: DevicePrivilegedClaim\n"
+        f"metadata: {{name: admin}}\nspec: {{driver: {FOOZER}}}\n---\n"
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"
         "spec: {deviceClaims: [{name: x, claimName: admin}], containers: [{name: c}]}\n---\n"
     )
-    allowed = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {resource.kubernetes.io/admin-access: 'true'}}\n"
+    label = "resource.kubernetes.io/admin-access"
+    allowed = f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{{label}: 'true'}}}}\n"
 
     with pytest.raises(Exception, match="admin-access"):
         decide(world_of(text=text, classes=False))

@@ -106,7 +106,8 @@ def foozers(*models: str, root: str = "r0", memory: str = "") -> str:
 
 
 def nic(root: str, kind: str = "pf") -> str:
-    device = f"{{name: {kind}, attributes: [{{name: sriovType, stringValue: {kind}}}, {{name: pcie-root, stringValue: {root}}}]}}"
+    values = f"{{name: sriovType, stringValue: {kind}}}, {{name: pcie-root, stringValue: {root}}}"
+    device = f"{{name: {kind}, attributes: [{values}]}}"
     return pool("nic", "n", "example.com-sriov", [device])
 
 
@@ -165,7 +166,8 @@ def test_fewest_devices_that_have_it_in_sum(memory: str, count: int | None) -> N
 
 
 def sharing(name: str, size: str = "8Gi") -> str:
-    spec = f"{{devices: [{{name: gpu, allOf: [{{class: example.com-foozer, allowShared: true, requests: {{memory: {size}}}}}]}}]}}"
+    detail = f"{{class: example.com-foozer, allowShared: true, requests: {{memory: {size}}}}}"
+    spec = f"{{devices: [{{name: gpu, allOf: [{detail}]}}]}}"
     return claim(name, spec) + pod(f"pod-{name}", f"deviceClaims: {{claimName: {name}}}")
 
 
@@ -333,7 +335,8 @@ def test_K05_newly_labelled_leaf_is_used_at_once() -> None:
 
 
 ADMIN = "{devices: [{name: gpu, allOf: [{class: example.com-foozer, adminAccess: true}]}]}"
-ALLOWED = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {resource.kubernetes.io/admin-access: 'true'}}\n---\n"
+LABEL = "resource.kubernetes.io/admin-access"
+ALLOWED = f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: default, labels: {{{LABEL}: 'true'}}}}\n---\n"
 
 
 def test_S91_admin_access_takes_nothing() -> None:

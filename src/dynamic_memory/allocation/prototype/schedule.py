@@ -8,6 +8,7 @@ placed before changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -345,9 +346,10 @@ class _Run:
         if not claims:
             return
         ledger = Ledger(self._world.inventory)
-        ledger.enter(claim for claim in self._world.claims.values() if claim not in claims.values())
+        own = {id(claim) for claim in claims.values()}
+        ledger.enter(claim for claim in self._world.claims.values() if id(claim) not in own)
         ledger.enter_counts(self._world.sets.values())
-        Search(
+        search = Search(
             node,
             self._world.inventory.of_node(node),
             [goal for index, claim in claims.items() for goal in parts_of(index, claim.metadata.name, claim)],
@@ -355,7 +357,10 @@ class _Run:
             classes=self._classes,
             ledger=ledger,
             reporter=reporter,
-        ).run()
+        )
+        # What is shown is what was tried until then.
+        with contextlib.suppress(SearchTooLong):
+            search.run()
 
     def _selected(self, node: str) -> bool:
         labels: Mapping[str, str] = self._node(node).metadata.labels
