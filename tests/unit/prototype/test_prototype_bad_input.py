@@ -14,6 +14,7 @@ from dynamic_memory.allocation.prototype.errors import SearchTooLong
 from dynamic_memory.allocation.prototype.loader import Loader
 from dynamic_memory.cli.convert import convert
 from dynamic_memory.cli.gen import gen
+from dynamic_memory.errors import InvalidInput
 
 POOL = pool("p", "n", "d", ["{name: a, attributes: [{name: x, intValue: 1}]}", "{name: b}"])
 USE = pod("q", "deviceClaims: {devices: [{name: g, class: k}]}")
@@ -144,6 +145,17 @@ def test_claim_naming_an_unknown_request() -> None:
     with pytest.raises(
         Exception,
         match=r"spec.containers\[0\].resources.claims\[0\].request: expected a request of claim m \(r\), got 's'",
+    ):
+        decide(world_of(text=text, classes=False))
+
+
+@pytest.mark.parametrize("field", ["constraints: [{matchAttribute: a/b, ", "config: [{opaque: {driver: d}, "])
+def test_claim_with_rules_for_an_unknown_request(field: str) -> None:
+    text = STABLE.replace("{devices: {", "{devices: {" + field + "requests: [s]}], ")
+    text += pod("q", "resourceClaims: [{name: m, resourceClaimName: c}]")
+
+    with pytest.raises(
+        InvalidInput, match=r"claim c: spec.devices.\w+\[0\].requests\[0\]: expected a request .*\(r\), got 's'"
     ):
         decide(world_of(text=text, classes=False))
 

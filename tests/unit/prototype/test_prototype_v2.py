@@ -9,6 +9,7 @@ import pytest
 from tests.unit.prototype.worlds import SETS, claim, class_, decide, devices, example, pod, pool, run, world_of
 
 from dynamic_memory.allocation.prototype.schedule import Scheduler
+from dynamic_memory.cli import main
 from dynamic_memory.errors import InvalidInput
 
 F0, N0, N1, M = "node-00-foozer", "node-00-nic0", "node-00-nic1", "node-001-nic-001"
@@ -419,3 +420,32 @@ def test_summary_lines_and_allocations_as_text() -> None:
         "- claim foozer-foozer-gpu (P3, new)",
         "  - node-00-foozer/dev-00",
     ] == done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("file", ["two-pods-one-gpu-0", "two-pods-one-gpu-1"], ids=["S84-cli", "S85-cli"])
+def test_several_pods_of_a_file_come_one_after_the_other(file: str) -> None:
+    done = run("--pools", example(SETS["A"][0]), "--classes", example("classes"), "--pod", example(file))
+
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert ["pod default/foozer-0: node node-00", "pod default/foozer-1: node node-00"] == [
+        line for line in lines if line.startswith("pod ")
+    ]
+    assert 2 == lines.count("  - node-00-foozer/dev-00")
+
+
+def test_exit_codes_of_the_whole_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["dynamic-memory", "schedule", "--classes", str(example("classes")), "--pools", str(example(SETS["A"][0]))]
+    answers = []
+    for words in (
+        ["--pod", str(example("pod-one-container-one-gpu"))],
+        ["--pod", str(example("pod-multi-net-0"))],
+        ["--pod", str(example("pod-multi-net-0")), "--legacy-exit"],
+        ["--pod", "/nowhere"],
+        ["--nonsense"],
+    ):
+        monkeypatch.setattr("sys.argv", [*common, *words])
+        answers.append(main())
+
+    assert [0, 2, 0, 1, 1] == answers
+    assert "Traceback" not in capsys.readouterr().err

@@ -266,6 +266,8 @@ class _Run:
     def _check_before(self) -> None:
         """Find mistakes that no node can mend."""
         namespace = self.key[0]
+        for _, stable in self._stable:
+            _check_requests(stable)
         for goals in self._goals.values():
             for part in (part for goal in goals for part in goal):
                 self._classes.leaves(part.detail.class_, part.path)
@@ -473,6 +475,26 @@ class _Run:
             status = counted_status(self._world, self.key[0], pairs)
         status["podNames"] = pods
         return ClaimOutcome(use, status, len(pods) != len(claim.status.pod_names) or not claim.status.allocations)
+
+
+def _check_requests(claim: resource.ResourceClaim) -> None:
+    """Refuse constraints and configuration for requests that a claim does not have."""
+    devices = claim.spec.devices
+    known = {
+        name
+        for request in devices.requests
+        for name in (request.name, *(f"{request.name}/{option.name}" for option in request.first_available))
+    }
+    named = {
+        "constraints": [entry.requests for entry in devices.constraints],
+        "config": [entry.requests for entry in devices.config],
+    }
+    for field, entries in named.items():
+        for number, requests in enumerate(entries):
+            for index, name in enumerate(requests):
+                if name not in known:
+                    path = f"claim {claim.metadata.name}: spec.devices.{field}[{number}].requests[{index}]"
+                    raise InvalidInput(path, f"a request of the claim ({', '.join(sorted(known))})", name)
 
 
 def _why(result: dict[str, Any]) -> str:
