@@ -106,7 +106,6 @@ class Driver:
                 group.create_task(self.node.claims.informer.run())
                 group.create_task(self.node.windows.slices.run())
                 group.create_task(self.node.view.run())
-                group.create_task(self.node.windows.run())
                 group.create_task(self.node.reporter.run())
                 group.create_task(self._report_slices())
                 group.create_task(self._lead())
@@ -121,7 +120,7 @@ class Driver:
         await self._registration.start(self._sockets.registration)
 
     async def _lead(self) -> None:
-        """Attach and detach while this process holds the node's lock (rule 13)."""
+        """Attach, detach and publish while this process holds the node's lock (rule 13)."""
         await self.node.claims.informer.wait_synced()
         async with self._lock.hold(self._config.identity, self._must_wait):
             await self.node.records.load()
@@ -135,6 +134,8 @@ class Driver:
             log.info("this process attaches and detaches", extra={"records": len(self.node.records.all())})
             try:
                 async with asyncio.TaskGroup() as group:
+                    # of two that publish, one would take back what the other says of a failure
+                    group.create_task(self.node.windows.run())
                     group.create_task(self._reconciler.run(self._config.workers))
                     group.create_task(self._orphans.run())
                     group.create_task(self._after_reboot(before))
@@ -145,6 +146,7 @@ class Driver:
     def _must_wait(self) -> None:
         """Another driver is at work: it has done what a reboot asks for, this one may serve what is ready."""
         self._ready.set("node lock", True)
+        self._ready.set("slices", True)
         self._may_register.set()
 
     async def _after_reboot(self, keys: list[str]) -> None:

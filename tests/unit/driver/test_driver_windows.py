@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
 
 from dynamic_memory.api.kinds import RESOURCE_SLICES
@@ -115,3 +118,27 @@ async def test_rule_15_each_failure_holds_a_window_longer(rig):
     began = clock.monotonic()
     await rig.until(lambda: not taints(rig), seconds=100)
     assert clock.monotonic() - began == pytest.approx(10, abs=1)
+
+
+async def test_rule_13_only_one_of_two_drivers_publishes_and_the_next_takes_its_taints_over(rig):
+    first = await rig.start()
+    await rig.until(rig.api.slices)
+    await rig.until(lambda: first.node.active)
+    second = await rig.start()
+    await rig.until(lambda: "[+]slices" in second._ready.report(), seconds=5)  # or a rolling update would never go on
+    await first.node.windows.hold("port0")
+    # what only the second driver has seen must not take back what the first one said
+    second.node.windows.changed()
+    rig.fabric.inject(Faults(hosts_down={"h1": "link lost"}))
+    await rig.until(lambda: "dynamicmemory.dev/path-down" in taints(rig))
+    rig.fabric.inject(Faults())
+    await rig.until(lambda: "dynamicmemory.dev/path-down" not in taints(rig))
+    assert taints(rig) == ["dynamicmemory.dev/attach-failed"]
+    leader = rig._tasks.pop(0)
+    leader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leader
+    await rig.until(lambda: second.node.active)
+    await clock.sleep(5)
+    assert taints(rig) == ["dynamicmemory.dev/attach-failed"]
+    await rig.until(lambda: not taints(rig), seconds=20)
