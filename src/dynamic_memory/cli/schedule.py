@@ -26,7 +26,7 @@ import click
 if TYPE_CHECKING:
     from dynamic_memory.allocation.prototype.documents import Document
     from dynamic_memory.allocation.prototype.loader import Loader
-    from dynamic_memory.allocation.prototype.schedule import Decision
+    from dynamic_memory.allocation.prototype.outcomes import Decision
 
 __all__ = ["LegacyCommand", "errors", "fail", "new_loader", "read_files", "schedule", "show"]
 

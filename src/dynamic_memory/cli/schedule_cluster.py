@@ -21,7 +21,8 @@ import click
 
 from dynamic_memory.allocation.prototype.documents import Document
 from dynamic_memory.allocation.prototype.loader import Loader, encode
-from dynamic_memory.allocation.prototype.schedule import ClaimOutcome, Decision, Scheduler
+from dynamic_memory.allocation.prototype.outcomes import ClaimOutcome, Decision
+from dynamic_memory.allocation.prototype.schedule import Scheduler
 from dynamic_memory.allocation.prototype.types import GROUP, ConfigRef
 from dynamic_memory.allocation.prototype.world import World
 from dynamic_memory.api import meta, resource

@@ -8,7 +8,7 @@ from tests.unit.prototype.worlds import VERSION, decide, example, pod, world_of
 
 from dynamic_memory.allocation.prototype.expressions import Expressions
 from dynamic_memory.allocation.prototype.inventory import Kind
-from dynamic_memory.allocation.prototype.schedule import Decision
+from dynamic_memory.allocation.prototype.outcomes import Decision
 from dynamic_memory.allocation.prototype.types import Value
 from dynamic_memory.quantity import Quantity
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from dynamic_memory.allocation.prototype.loader import Loader
-from dynamic_memory.allocation.prototype.schedule import Decision, Scheduler
+from dynamic_memory.allocation.prototype.outcomes import Decision
+from dynamic_memory.allocation.prototype.schedule import Scheduler
 from dynamic_memory.allocation.prototype.world import World
 from dynamic_memory.cli.schedule import schedule
 

@@ -14,6 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dynamic_memory.allocation.prototype.inventory import Device, Pool, ceil_to
+from dynamic_memory.allocation.prototype.rewriting import (
+    attributes_of,
+    identifier,
+    label,
+    quoted,
+    rewritten,
+    subdomain,
+)
 from dynamic_memory.allocation.prototype.types import (
     ConfigRef,
     DeviceClaim,
@@ -22,9 +30,7 @@ from dynamic_memory.allocation.prototype.types import (
     DeviceClass,
 )
 from dynamic_memory.allocation.prototype.world import DEFAULT_NAMESPACE, World
-from dynamic_memory.cel import ast
 from dynamic_memory.cel.errors import CompileError
-from dynamic_memory.cel.parser import parse
 from dynamic_memory.quantity import Quantity
 
 __all__ = ["Conversion"]
@@ -37,8 +43,6 @@ COUNTERS_PER_SET = 32
 MAX_ALTERNATIVES = 8
 MAX_STRING = 64
 COUNTER_SET = "shared"
-_IDENTIFIER = re.compile(r"[^A-Za-z0-9_]")
-_LABEL = re.compile(r"[^a-z0-9-]")
 _SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 
 
@@ -107,8 +111,8 @@ class Conversion:
         definition = leaf.spec.definition
         if definition is None or not definition.driver:
             return []
-        driver = _subdomain(definition.driver)
-        expressions = [f"device.driver == {_quoted(driver)}"]
+        driver = subdomain(definition.driver)
+        expressions = [f"device.driver == {quoted(driver)}"]
         if definition.constraints:
             where = f"DeviceClass {leaf.metadata.name}"
             expressions.extend(self._constraint(definition.constraints, [driver], where))
@@ -127,7 +131,7 @@ class Conversion:
             elif not driver:
                 self._note(f"{where}: configuration {reference.kind} {place}/{reference.name} is for several drivers")
             else:
-                found.append({"opaque": {"driver": _subdomain(driver), "parameters": body}})
+                found.append({"opaque": {"driver": subdomain(driver), "parameters": body}})
         return found
 
     # --- expressions
@@ -135,25 +139,18 @@ class Conversion:
     def _constraint(self, expression: str, drivers: Sequence[str], where: str) -> list[str]:
         """Return an expression with `device.x` replaced by where attribute x of the driver is now."""
         try:
-            tree = parse(expression)
+            names = attributes_of(expression)
         except CompileError as error:
             self._note(f"{where}: the constraint cannot be read: {error}")
             return []
-        places = sorted(_reads(tree, expression), reverse=True)
-        if any(name is None for _, _, name in places):
+        if names is None:
             self._note(f"{where}: the constraint names attributes by what is computed: {expression}")
             return []
         amounts = self._amounts(drivers)
         joined = []
         for driver in drivers:
-            text = expression
-            for start, end, name in places:
-                kind = "capacity" if name in amounts else "attributes"
-                text = f"{text[:start]}device.{kind}[{_quoted(driver)}].{_identifier(str(name))}{text[end:]}"
-            if any(name in amounts for _, _, name in places):
-                text = _AMOUNT_TEXT.sub(lambda match: f"{match[1]}quantity({match[2]})", text)
-                text = _AMOUNT_ORDER.sub(_compared, text)
-            joined.append(text if len(drivers) == 1 else f"device.driver == {_quoted(driver)} && ({text})")
+            text = rewritten(expression, driver, amounts)
+            joined.append(text if len(drivers) == 1 else f"device.driver == {quoted(driver)} && ({text})")
         return [joined[0] if len(joined) == 1 else " || ".join(f"({text})" for text in joined)]
 
     def _amounts(self, drivers: Sequence[str]) -> set[str]:
@@ -161,7 +158,7 @@ class Conversion:
         return {
             name
             for pool in self._world.inventory.pools.values()
-            if _subdomain(pool.driver) in drivers
+            if subdomain(pool.driver) in drivers
             for device in pool.devices
             for name, (type_, _) in device.kind.attributes.items()
             if type_ == "quantity"
@@ -185,7 +182,7 @@ class Conversion:
             bodies.insert(0, {"sharedCounters": _counter_sets(pool)})
         for number, body in enumerate(bodies):
             spec = {
-                "driver": _subdomain(pool.driver),
+                "driver": subdomain(pool.driver),
                 "pool": {"name": pool.name, "generation": 1, "resourceSliceCount": total},
                 **({"nodeName": pool.node} if pool.node else {"allNodes": True}),
                 **body,
@@ -193,21 +190,21 @@ class Conversion:
             yield _object("ResourceSlice", {"name": f"{pool.name}-{number}"}, spec)
 
     def _device(self, device: Device) -> dict[str, Any]:
-        found: dict[str, Any] = {"name": _label(device.name), **self._attributes(device.kind.attributes, str(device))}
+        found: dict[str, Any] = {"name": label(device.name), **self._attributes(device.kind.attributes, str(device))}
         for name, provided in device.shape.provides.items():
             entry: dict[str, Any] = {"value": str(provided.quantity)}
             if provided.block > 1 and provided.capacity >= provided.block:
                 block = str(Quantity(provided.block, provided.quantity.format))
                 entry["requestPolicy"] = {"default": block, "validRange": {"min": block, "step": block}}
                 found["allowMultipleAllocations"] = True
-            found.setdefault("capacity", {})[_identifier(name)] = entry
+            found.setdefault("capacity", {})[identifier(name)] = entry
         if self._sharing(device):
             found["allowMultipleAllocations"] = True
         consumed: dict[str, dict[str, Any]] = {}
         for name, amount in device.shape.consumes.items():
             source = device.pool.shared[name]
             taken = Quantity(ceil_to(amount, source.block), source.quantity.format)
-            consumed.setdefault(_set_of(device.pool, name), {})[_label(name)] = {"value": str(taken)}
+            consumed.setdefault(_set_of(device.pool, name), {})[label(name)] = {"value": str(taken)}
         if consumed:
             found["consumesCounters"] = [{"counterSet": group, "counters": own} for group, own in consumed.items()]
         return found
@@ -219,7 +216,7 @@ class Conversion:
                 for detail in (*instance.all_of, *instance.one_of):
                     if detail.allow_shared and device.shape.provides:
                         drivers = self._drivers(detail.class_)
-                        if _subdomain(device.pool.driver) in drivers:
+                        if subdomain(device.pool.driver) in drivers:
                             return True
         return False
 
@@ -227,7 +224,7 @@ class Conversion:
         plain: dict[str, Any] = {}
         amounts: dict[str, Any] = {}
         for name, (type_, value) in attributes.items():
-            key = _identifier(name)
+            key = identifier(name)
             if type_ == "quantity":
                 amounts[key] = {"value": str(value)}
             elif type_ == "int":
@@ -281,19 +278,19 @@ class Conversion:
         if most is not None and most != fewest:
             self._note(f"{where}: a number of devices from {fewest} to {most}; it asks for {fewest}")
         exactly: dict[str, Any] = {
-            "deviceClassName": _subdomain(spec.device_class),
+            "deviceClassName": subdomain(spec.device_class),
             "allocationMode": "ExactCount",
             "count": fewest,
         }
         if spec.constraints:
             exactly["selectors"] = [
-                _cel(e) for e in self._constraint(spec.constraints, [_subdomain(definition.driver)], where)
+                _cel(e) for e in self._constraint(spec.constraints, [subdomain(definition.driver)], where)
             ]
         found: dict[str, Any] = {"requests": [{"name": "devices", "exactly": exactly}]}
         match = [*definition.match_attributes, *spec.match_attributes]
         if match:
             found["constraints"] = [
-                self._link("matchAttribute", name, [_subdomain(definition.driver)], [], where) for name in match
+                self._link("matchAttribute", name, [subdomain(definition.driver)], [], where) for name in match
             ]
         configs = self._configs(spec.configs, claim.metadata.namespace or DEFAULT_NAMESPACE, definition.driver, where)
         return {**found, **({"config": configs} if configs else {})}
@@ -347,7 +344,7 @@ class Conversion:
 
     def _request(self, detail: DeviceClaimDetail, where: str, *, alternative: bool = False) -> dict[str, Any]:
         fewest = detail.requests["devices"].value() if "devices" in detail.requests else 1
-        found: dict[str, Any] = {"deviceClassName": _subdomain(detail.class_)}
+        found: dict[str, Any] = {"deviceClassName": subdomain(detail.class_)}
         if detail.constraints:
             drivers = self._drivers(detail.class_)
             selectors = self._constraint(detail.constraints, drivers, where)
@@ -367,7 +364,7 @@ class Conversion:
             if fewest > 1 or (detail.max_devices or 1) > 1:
                 shown = ", ".join(amounts)
                 self._note(f"{where}: {shown} summed over devices; each device has to have all of it")
-            found["capacity"] = {"requests": {_identifier(name): str(amount) for name, amount in amounts.items()}}
+            found["capacity"] = {"requests": {identifier(name): str(amount) for name, amount in amounts.items()}}
         return found
 
     def _link(
@@ -377,14 +374,14 @@ class Conversion:
             self._note(
                 f"{where}: {kind} {attribute} is compared between drivers; there every driver has its own domain"
             )
-        found: dict[str, Any] = {kind: f"{drivers[0] if drivers else 'unknown'}/{_identifier(attribute)}"}
+        found: dict[str, Any] = {kind: f"{drivers[0] if drivers else 'unknown'}/{identifier(attribute)}"}
         return {"requests": requests, **found} if requests else found
 
     def _drivers(self, class_: str) -> list[str]:
         leaves = self._world.leaves(class_) or []
         return sorted(
             {
-                _subdomain(leaf.spec.definition.driver)
+                subdomain(leaf.spec.definition.driver)
                 for leaf in leaves
                 if leaf.spec.definition is not None and leaf.spec.definition.driver
             }
@@ -402,18 +399,18 @@ class Conversion:
                         "for a class with extendedResourceName a request of a container would do"
                     )
                     exactly = {
-                        "deviceClassName": _subdomain(entry["class"]),
+                        "deviceClassName": subdomain(entry["class"]),
                         "allocationMode": "ExactCount",
                         "count": 1,
                     }
-                    spec = {"devices": {"requests": [{"name": _label(entry["name"]), "exactly": exactly}]}}
+                    spec = {"devices": {"requests": [{"name": label(entry["name"]), "exactly": exactly}]}}
                     metadata = {"name": f"{name}-{entry['name']}", "namespace": namespace}
                     yield _object("ResourceClaimTemplate", metadata, {"spec": spec})
 
 
 def _requests(instance: DeviceClaimInstance) -> Iterator[tuple[str, list[DeviceClaimDetail]]]:
     """Yield the requests that an instance becomes, with their alternatives."""
-    base = _label(instance.name)
+    base = label(instance.name)
     alone = len(instance.all_of) + bool(instance.one_of) == 1
     for number, detail in enumerate(instance.all_of):
         yield base if alone else f"{base}-{number}", [detail]
@@ -421,70 +418,12 @@ def _requests(instance: DeviceClaimInstance) -> Iterator[tuple[str, list[DeviceC
         yield base if alone else f"{base}-{len(instance.all_of)}", list(instance.one_of)
 
 
-# --- expressions
-
-_STRING = r"""(?:'[^'\\]*'|"[^"\\]*")"""
-_AMOUNT = r'device\.capacity\["[^"]+"\]\.\w+'
-_AMOUNT_TEXT = re.compile(rf"({_AMOUNT}\s*(?:==|!=|<=|>=|<|>)\s*)({_STRING})")
-_AMOUNT_ORDER = re.compile(rf"({_AMOUNT})\s*(<=|>=|<|>)\s*(quantity\({_STRING}\))")
-
-
-def _compared(match: re.Match[str]) -> str:
-    return f"{match[1]}.compareTo({match[3]}) {match[2]} 0"
-
-
-def _reads(tree: ast.Node, source: str) -> Iterator[tuple[int, int, str | None]]:
-    """Yield where an expression reads an attribute: begin, end and its name; None if the name is computed."""
-    direct = {match.start(): match for match in _ACCESS.finditer(source) if not _in_string(source, match.start())}
-    waiting: list[object] = [tree]
-    names = 0
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, list | tuple):
-            waiting.extend(node)
-        elif isinstance(node, ast.Node):
-            names += isinstance(node, ast.Ident) and node.name == "device"
-            for kind in type(node).__mro__:
-                waiting.extend(getattr(node, slot, None) for slot in getattr(kind, "__slots__", ()) if slot != "type")
-    for match in direct.values():
-        yield match.start(), match.end(), match["field"] or match["key"]
-    if names != len(direct):
-        yield 0, 0, None
-
-
-_ACCESS = re.compile(r"""(?<![\w.])device(?:\.(?P<field>[A-Za-z_]\w*)(?!\s*\()|\[\s*['"](?P<key>[^'"\\]+)['"]\s*\])""")
-
-
-def _in_string(source: str, position: int) -> bool:
-    return any(match.start() < position < match.end() for match in re.finditer(_STRING, source))
-
-
-# --- names and bodies
-
-
-def _subdomain(name: str) -> str:
-    """A DNS subdomain, as drivers and objects have to be called: lower case, no slash."""
-    return re.sub(r"[^a-z0-9.-]", "-", name.lower()).strip("-.")
-
-
-def _identifier(name: str) -> str:
-    """A C identifier."""
-    found = _IDENTIFIER.sub("_", name.rpartition("/")[2])
-    return f"_{found}" if found[:1].isdigit() else found
-
-
-def _label(name: str) -> str:
-    """A DNS label."""
-    return _LABEL.sub("-", name.lower()).strip("-")[:63]
+# --- bodies
 
 
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"'
 
 
 def _cel(expression: str) -> dict[str, Any]:
@@ -496,7 +435,7 @@ def _labels(labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _object(kind: str, metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    named = metadata | {"name": _subdomain(metadata["name"])}
+    named = metadata | {"name": subdomain(metadata["name"])}
     return {"apiVersion": VERSION, "kind": kind, "metadata": named, "spec": spec}
 
 
@@ -508,5 +447,5 @@ def _set_of(pool: Pool, name: str) -> str:
 def _counter_sets(pool: Pool) -> list[dict[str, Any]]:
     sets: dict[str, dict[str, Any]] = {}
     for name, source in pool.shared.items():
-        sets.setdefault(_set_of(pool, name), {})[_label(name)] = {"value": str(source.quantity)}
+        sets.setdefault(_set_of(pool, name), {})[label(name)] = {"value": str(source.quantity)}
     return [{"name": name, "counters": counters} for name, counters in sets.items()]

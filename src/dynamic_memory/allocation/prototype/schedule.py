@@ -9,14 +9,13 @@ placed before changes nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import structs
 
 from dynamic_memory.allocation.allocator import Allocator
 from dynamic_memory.allocation.errors import FatalAllocationError, NodeAllocationError
-from dynamic_memory.allocation.features import Features
 from dynamic_memory.allocation.inventory import Inventory as StableInventory
 from dynamic_memory.allocation.node_selectors import compile_selector
 from dynamic_memory.allocation.prototype.documents import Document
@@ -26,8 +25,10 @@ from dynamic_memory.allocation.prototype.ledger import Ledger
 from dynamic_memory.allocation.prototype.loader import convert
 from dynamic_memory.allocation.prototype.matching import Classes
 from dynamic_memory.allocation.prototype.nodes import unfit
+from dynamic_memory.allocation.prototype.outcomes import ClaimOutcome, Decision, NodeOutcome
 from dynamic_memory.allocation.prototype.pods import ClaimUse, claims_of
 from dynamic_memory.allocation.prototype.reporters import Reporter, Tracing
+from dynamic_memory.allocation.prototype.stable import check_requests, reserved_for, stable_inventory
 from dynamic_memory.allocation.prototype.statuses import MissingConfig, counted_status, device_status, key_text
 from dynamic_memory.allocation.prototype.types import (
     ClaimStatus,
@@ -37,80 +38,16 @@ from dynamic_memory.allocation.prototype.types import (
 )
 from dynamic_memory.allocation.prototype.v1 import Counting, CountingClaim, PoolCount, counting_claim
 from dynamic_memory.allocation.prototype.v2 import Pick, Search, parts_of
-from dynamic_memory.allocation.prototype.world import Key, World, key_of
+from dynamic_memory.allocation.prototype.world import World, key_of
 from dynamic_memory.allocation.selectors import CelProvider
 from dynamic_memory.api import core, resource
 from dynamic_memory.api.meta import ObjectMeta
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["ClaimOutcome", "Decision", "NodeOutcome", "Scheduler"]
+__all__ = ["Scheduler"]
 
 ADMIN_LABEL = "resource.kubernetes.io/admin-access"
 MAX_PODS = 256
-
-
-class NodeOutcome(NamedTuple):
-    """What came of the pod on one node.
-
-    Attributes:
-        node: its name.
-        score: 0 to 100; 0 is "does not fit".
-        failed: the claims that could not be satisfied.
-        reason: why not.
-        options: what was tried, in words; empty unless asked for.
-        counting: the result document of v1; None if there are no claims of it.
-
-    """
-
-    node: str
-    score: int
-    failed: tuple[str, ...] = ()
-    reason: str = ""
-    options: tuple[str, ...] = ()
-    counting: dict[str, Any] | None = None
-
-    @property
-    def summary(self) -> str:
-        """One line."""
-        if self.score:
-            return f"{self.node}: satisfied all claims with score {self.score}"
-        if not self.failed:
-            return f"{self.node}: {self.reason}"
-        return f"{self.node}: could not satisfy these claims: {', '.join(self.failed)}"
-
-
-class ClaimOutcome(NamedTuple):
-    """What is to be written for one claim; `status` is whole, `changed` tells whether it differs from what is there."""
-
-    use: ClaimUse
-    status: dict[str, Any]
-    changed: bool
-
-    @property
-    def name(self) -> str:
-        """The name of the claim."""
-        return self.use.claim.metadata.name
-
-
-class Decision(NamedTuple):
-    """The answer for one pod.
-
-    Attributes:
-        pod: namespace and name.
-        node: where it goes; None if nowhere.
-        pending: what it waits for, though devices would be there.
-        nodes: what came of each node.
-        claims: what to write, in the order of the pod's claims.
-        bound: the pod is on its node already.
-
-    """
-
-    pod: Key
-    node: str | None
-    pending: str
-    nodes: list[NodeOutcome]
-    claims: list[ClaimOutcome]
-    bound: bool = False
 
 
 class _Found(NamedTuple):
@@ -267,7 +204,7 @@ class _Run:
         """Find mistakes that no node can mend."""
         namespace = self.key[0]
         for _, stable in self._stable:
-            _check_requests(stable)
+            check_requests(stable)
         for goals in self._goals.values():
             for part in (part for goal in goals for part in goal):
                 self._classes.leaves(part.detail.class_, part.path)
@@ -425,7 +362,7 @@ class _Run:
 
     def _allocate(self, node: str) -> list[resource.AllocationResult] | str:
         if self._stable_inventory is None:
-            self._stable_inventory = _stable_inventory(self._world, (self._node(name) for name in self.nodes()))
+            self._stable_inventory = stable_inventory(self._world, (self._node(name) for name in self.nodes()))
         provider = CelProvider(self._stable_inventory.features, self._share_id)
         allocator = Allocator(self._stable_inventory, provider)
         claims = [claim for _, claim in self._stable]
@@ -455,7 +392,7 @@ class _Run:
         claim = use.claim
         if isinstance(claim, resource.ResourceClaim):
             allocation = stable.get(index, claim.status.allocation)
-            reserved = _reserved(claim, self._pod, use.group, self.key[1])
+            reserved = reserved_for(claim, self._pod, use.group, self.key[1])
             changed = index in stable or len(reserved) != len(claim.status.reserved_for)
             return ClaimOutcome(use, {"allocation": allocation, "reservedFor": reserved}, changed)
         pods = [*claim.status.pod_names, *({self.key[1]} - set(claim.status.pod_names))]
@@ -477,26 +414,6 @@ class _Run:
         return ClaimOutcome(use, status, len(pods) != len(claim.status.pod_names) or not claim.status.allocations)
 
 
-def _check_requests(claim: resource.ResourceClaim) -> None:
-    """Refuse constraints and configuration for requests that a claim does not have."""
-    devices = claim.spec.devices
-    known = {
-        name
-        for request in devices.requests
-        for name in (request.name, *(f"{request.name}/{option.name}" for option in request.first_available))
-    }
-    named = {
-        "constraints": [entry.requests for entry in devices.constraints],
-        "config": [entry.requests for entry in devices.config],
-    }
-    for field, entries in named.items():
-        for number, requests in enumerate(entries):
-            for index, name in enumerate(requests):
-                if name not in known:
-                    path = f"claim {claim.metadata.name}: spec.devices.{field}[{number}].requests[{index}]"
-                    raise InvalidInput(path, f"a request of the claim ({', '.join(sorted(known))})", name)
-
-
 def _why(result: dict[str, Any]) -> str:
     """Return the last thing that went wrong for a claim of v1."""
     if result["poolSetResults"]:
@@ -505,33 +422,3 @@ def _why(result: dict[str, Any]) -> str:
         return reasons[-1] if reasons else str(last["failureReason"])
     ignored = result["ignoredPools"]
     return str(ignored[-1]["failureReason"]) if ignored else "the node has no pools"
-
-
-def _stable_inventory(world: World, nodes: Iterator[core.Node]) -> StableInventory:
-    inventory = StableInventory(Features())
-    for node in nodes:
-        inventory.put_node(node)
-    for found in world.stable_classes.values():
-        inventory.put_class(found)
-    for name, piece in world.slices.items():
-        inventory.put_slice(piece, name)
-    for (namespace, name), claim in world.stable_claims.items():
-        if claim.status.allocation is not None:
-            inventory.put_claim(claim, f"{namespace}/{name}")
-    return inventory
-
-
-def _reserved(claim: resource.ResourceClaim, pod: Mapping[str, Any], group: str, name: str) -> list[dict[str, str]]:
-    """Return who uses a claim: the pod, or its group."""
-    entries = [
-        {"apiGroup": entry.api_group, "resource": entry.resource, "name": entry.name, "uid": entry.uid}
-        for entry in claim.status.reserved_for
-    ]
-    for entry in entries:
-        if not entry["apiGroup"]:
-            del entry["apiGroup"]
-    own = {"resource": "pods", "name": name, "uid": str(pod["metadata"].get("uid", ""))}
-    if group:
-        own = {"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": group, "uid": ""}
-    same = [entry for entry in entries if entry["resource"] == own["resource"] and entry["name"] == own["name"]]
-    return entries if same else [*entries, own]
