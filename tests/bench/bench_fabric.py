@@ -87,7 +87,7 @@ async def ready(client: FabricClient) -> None:
         try:
             await client.list_extents()
         except Unreachable:
-            await asyncio.sleep(0.02)  # noqa: TID251 - a script, not a role
+            await asyncio.sleep(0.02)
         else:
             return
 
