@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The claims of this node: kept current by a watch over all claims, of which only those of the node are kept.
 
-For anything that cannot be taken back the claim is read again from the API server: a cache may be late.
+For anything that cannot be taken back the claim is read again from the API server: a cache may be late. What was read
+then counts until the watch has come as far; otherwise a late watch would have the driver attach a share, find out that
+nobody wants it, undo it, and begin again, for as long as the watch is late.
 """
 
 from __future__ import annotations
@@ -39,12 +41,13 @@ class Claims:
             kube, RESOURCE_CLAIMS, keep=self._is_ours, indexes={"uid": self._uid, "tag": self._tags}
         )
         self._windows: dict[str, str] = {}
+        self._ahead: dict[str, ResourceClaim | None] = {}
         self.informer.subscribe(self._changed)
 
     def get(self, uid: str) -> ResourceClaim | None:
-        """Return a claim by UID as the cache has it."""
-        found = self.informer.by_index("uid", uid)
-        return found[0] if found else None
+        """Return a claim by UID as the cache has it, or as it was read since."""
+        cached = self._cached(uid)
+        return self._ahead.get(uid, cached) if cached is not None else None
 
     def by_tag(self, tag: str) -> ResourceClaim | None:
         """Return the claim that holds a share as the cache has it."""
@@ -63,10 +66,14 @@ class Claims:
 
         """
         try:
-            claim = await self._kube.get(RESOURCE_CLAIMS, name, namespace)
+            found = await self._kube.get(RESOURCE_CLAIMS, name, namespace)
         except NotFound:
-            return None
-        return claim if claim.metadata.uid == uid else None
+            found = None
+        claim = found if found is not None and found.metadata.uid == uid else None
+        cached = self._cached(uid)
+        if cached is not None and (claim is None or _version(claim) > _version(cached)):
+            self._ahead[uid] = claim
+        return claim
 
     async def pod(self, namespace: str, name: str) -> Pod | None:
         """Read a pod from the API server; None if it is gone.
@@ -94,8 +101,16 @@ class Claims:
         """Return the window device that the claim of a share accounts for it; None if no claim of the node does."""
         return self._windows.get(tag)
 
+    def _cached(self, uid: str) -> ResourceClaim | None:
+        found = self.informer.by_index("uid", uid)
+        return found[0] if found else None
+
     def _changed(self, change: Change[ResourceClaim]) -> None:
         """Keep the windows by tag: they are asked for all shares at once, whenever one of them changes."""
+        uid = change.object.metadata.uid
+        ahead = self._ahead.get(uid)
+        if change.type == "deleted" or (ahead is not None and _version(change.object) >= _version(ahead)):
+            self._ahead.pop(uid, None)
         for claim in (change.old, change.object):
             for tag in self._tags(claim) if claim else ():
                 self._windows.pop(tag, None)
@@ -113,3 +128,7 @@ class Claims:
     @staticmethod
     def _tags(claim: ResourceClaim) -> list[str]:
         return [result.share_id for result in claims.fabric_results(claim) if result.share_id]
+
+
+def _version(claim: ResourceClaim) -> int:
+    return int(claim.metadata.resource_version or 0)
