@@ -23,7 +23,7 @@ from dynamic_memory.capacity.metrics import Metrics
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.interface import Host, Memory
-from dynamic_memory.kube.informer import Change, Informer
+from dynamic_memory.kube.informer import Change, Informer, report
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import clock
 from dynamic_memory.process.backoff import Backoff
@@ -81,6 +81,7 @@ class Updater:
             group.create_task(self._nodes.run())
             group.create_task(self._pods.run())
             group.create_task(self._loop())
+            group.create_task(report((self._nodes, self._pods), lambda ok, why: self._ready.set("api server", ok, why)))
 
     def _wake(self, _: Change[Node] | Change[Pod]) -> None:
         self._changed.set()

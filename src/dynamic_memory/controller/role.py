@@ -37,7 +37,7 @@ from dynamic_memory.kube.certificates import CertificateTimeout, keep_fresh, obt
 from dynamic_memory.kube.client import Client
 from dynamic_memory.kube.election import LeaderElection
 from dynamic_memory.kube.events import EventRecorder
-from dynamic_memory.kube.informer import Change, Informer
+from dynamic_memory.kube.informer import Change, Informer, report
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.kube.probe import check_server
 from dynamic_memory.kube.queue import WorkQueue, work
@@ -119,7 +119,7 @@ class Controller:
 
     async def run(self) -> None:
         """Lead until cancelled."""
-        checks = ["pools", "fabric"]
+        checks = ["pools", "fabric", "api server"]
         for check in checks:
             self._process.ready.set(check, False, "starting")
         try:
@@ -256,6 +256,13 @@ class _Rooms:
             ("touches", self.toucher.run()),
             ("waiting", self.watcher.run()),
             ("orphans", self.collector.run()),
+            (
+                "health",
+                report(
+                    (self.claims, self.pods, self.nodes, self.slices),
+                    lambda ok, why: self._process.ready.set("api server", ok, why),
+                ),
+            ),
         ):
             group.create_task(loop, name=name)
 

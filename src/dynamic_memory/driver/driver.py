@@ -30,7 +30,7 @@ from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.interface import Host
 from dynamic_memory.kube.events import EventRecorder
-from dynamic_memory.kube.informer import Change
+from dynamic_memory.kube.informer import Change, report
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.kube.queue import WorkQueue
 from dynamic_memory.process import clock
@@ -108,6 +108,12 @@ class Driver:
                 group.create_task(self.node.view.run())
                 group.create_task(self.node.reporter.run())
                 group.create_task(self._report_slices())
+                group.create_task(
+                    report(
+                        (self.node.claims.informer, self.node.windows.slices),
+                        lambda ok, why: self._ready.set("api server", ok, why),
+                    )
+                )
                 group.create_task(self._lead())
                 group.create_task(self._register())
         finally:

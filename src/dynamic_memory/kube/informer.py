@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import clock
 from dynamic_memory.process.backoff import Backoff
 
-__all__ = ["Change", "ChangeType", "Informer", "Unsynced"]
+__all__ = ["Change", "ChangeType", "Informer", "Unsynced", "report"]
 
 log = logging.getLogger(__name__)
 
@@ -285,3 +285,21 @@ def _uid(item: object) -> str:
 
 def _version(item: object) -> str:
     return str(item.metadata.resource_version)  # type: ignore[attr-defined]  # the same
+
+
+async def report(informers: Iterable[Informer[Any]], say: Callable[[bool, str], None], *, every: float = 1.0) -> None:
+    """Say for ever whether all of these caches follow the server, and if not, why.
+
+    A watch that was lost is known to be back with its next event or bookmark, a minute later at most.
+
+    Args:
+        informers: the caches.
+        say: called with (whether, why), whenever that may have changed.
+        every: seconds between two looks.
+
+    """
+    watched = list(informers)
+    while True:
+        failures = [str(informer.failure) for informer in watched if informer.failure is not None]
+        say(not failures, failures[0] if failures else "")
+        await clock.sleep(every)

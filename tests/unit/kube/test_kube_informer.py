@@ -11,7 +11,7 @@ from tests.support.fake_kube import FakeKube
 
 from dynamic_memory.api.kinds import NODES, partial
 from dynamic_memory.kube.errors import Gone, Unavailable
-from dynamic_memory.kube.informer import SILENCE_SECONDS, WATCH_SECONDS, Informer
+from dynamic_memory.kube.informer import SILENCE_SECONDS, WATCH_SECONDS, Informer, report
 from dynamic_memory.process import clock
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
@@ -328,3 +328,21 @@ async def test_after_any_history_the_cache_equals_the_server_and_so_do_the_chang
         wanted = {b["metadata"]["name"] for b in kube.bodies(NODES) if b["metadata"]["labels"]["k"] == value}
         assert {item.metadata.name for item in informer.by_index("k", value)} == wanted
     task.cancel()
+
+
+async def test_lost_connection_is_reported_until_the_watch_speaks_again():
+    kube = FakeKube()
+    kube.put(NODES, node("a"))
+    said = []
+    async with following(kube) as (informer, _):
+        await synced(informer, kube)
+        task = asyncio.create_task(report([informer], lambda ok, why: said.append((ok, why))))
+        await clock.sleep(0.1)
+        assert said[-1] == (True, "")
+        kube.fail(Unavailable(0, "Unreachable", "the API server does not answer"), verb="watch", times=1)
+        await clock.sleep(WATCH_SECONDS + 1)
+        assert (False, "the API server does not answer") in said
+        kube.put(NODES, node("b"))
+        await clock.sleep(5)
+        assert said[-1] == (True, "")
+        task.cancel()
