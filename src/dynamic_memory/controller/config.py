@@ -134,7 +134,7 @@ class AccountsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     """
 
-    nodes: tuple[str, ...] = ("driver", "updater")
+    nodes: tuple[str, ...] = ("driver",)
     controller: tuple[str, ...] = ("controller",)
     service: tuple[str, ...] = ("service",)
     operator: tuple[str, ...] = ()

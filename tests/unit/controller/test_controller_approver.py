@@ -37,7 +37,7 @@ def requested(*uris, **changes):
     ("who", "username", "node", "usages", "dns"),
     [
         (NODE, account("driver"), "n1", ("client auth",), ()),
-        (NODE, account("updater"), "n1", ("client auth", "key encipherment"), ()),
+        (NODE, account("driver"), "n1", ("client auth", "key encipherment"), ()),
         (CONTROL, account("controller"), "n9", ("client auth",), ()),
         (Identity.role("c1", OPERATOR), account("anna", "admins"), None, ("client auth",), ()),
         (

@@ -86,7 +86,7 @@ def test_the_smallest_configuration_has_sane_values():
     assert found.election.holder
     assert (found.orphans.at_once, found.orphans.part) == (5, 0.2)
     assert (found.waiting.after, found.waiting.binding_timeout) == (30, 600)
-    assert found.rules().nodes == {f"system:serviceaccount:dynamic-memory:{n}" for n in ("driver", "updater")}
+    assert found.rules().nodes == {"system:serviceaccount:dynamic-memory:driver"}
     assert found.rules().roles["operator"] == frozenset()
 
 
