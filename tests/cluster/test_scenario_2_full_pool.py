@@ -54,4 +54,4 @@ def test_scenario_2_four_run_six_wait_and_each_release_lets_one_in(cluster, worl
             cluster.api.delete("Pod", pod["metadata"]["name"], namespace, missing_ok=True)
         eventually(lambda: not cluster.api.list("Pod", namespace), 60, "all pods are gone")
         here.wait_all_back()
-    assert here.values() == {"pool0": 4 * GI}
+    here.wait_values({"pool0": 4 * GI})

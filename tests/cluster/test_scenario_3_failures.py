@@ -255,7 +255,7 @@ def test_scenario_3_pod_deleted_while_its_memory_is_attached(world, fake_nodes, 
             here.wait_all_back()
         assert observer.most == GI
     assert not [*here.taints(names.windows_pool(node.name))]
-    assert here.values() == {"pool0": 4 * GI}
+    here.wait_values({"pool0": 4 * GI})
 
 
 def test_scenario_3_claim_deallocated_and_allocated_anew_during_attach(cluster, world, fake_nodes, namespace):

@@ -66,7 +66,7 @@ def test_scenario_4_I4_what_cannot_be_given_back_stays_with_its_pod(world, fake_
             # I3: with the first block that is gone, the claim does not say Attached any more
             assert 0 < here.regions(node.name)[share.tag] < 2 * GI
         assert here.condition(here.claim_of("a", namespace))["status"] == "False"
-        assert here.values() == {"pool0": 2 * GI}
+        here.wait_values({"pool0": 2 * GI})
         assert "allocation" not in status(here, namespace, "b")
 
         here.host_faults(node.name)
@@ -118,7 +118,7 @@ def test_scenario_4_rule_18_I7_bytes_of_a_pod_deleted_by_force_wait_for_their_re
         time.sleep(3)
         assert not here.running("b", namespace)
         assert [held.tag for held in here.extents()] == [share.tag]
-        assert here.values() == {"pool0": GI}
+        here.wait_values({"pool0": GI})
         here.host_faults(first.name)
         eventually(lambda: share.tag not in {held.tag for held in here.extents()}, 20, "the bytes are back")
         eventually(lambda: here.values() == {"pool0": 4 * GI}, 10, "the pool is whole again")

@@ -135,7 +135,7 @@ def test_scenario_6_force_deleted_pod_on_a_live_host_is_released_by_its_driver(w
         # what the kubelet finds when it comes back is done already, and Unprepare says so
         eventually(lambda: not node.prepared, 20, "the kubelet has unprepared")
         assert [error for call, _, error in node.calls if call == "unprepare"][-1] == ""
-    assert here.values() == {"pool0": 4 * GI}
+    here.wait_values({"pool0": 4 * GI})
     assert not list(here.cdi_dir(node.name).iterdir())
 
 
@@ -445,7 +445,7 @@ def test_scenario_6_rule_14_rebooted_node_gets_its_memory_again_before_the_kubel
         here.wait_gone("stays", namespace)
         here.wait_all_back()
     assert ends not in tags(here)
-    assert here.values() == {"pool0": 4 * GI}
+    here.wait_values({"pool0": 4 * GI})
 
 
 # --- what must not be touched
@@ -490,7 +490,7 @@ def test_scenario_6_second_owner_on_the_same_fabric_stays_untouched(world, fake_
     assert [device.pool for device in capacity.pools] == [here.pool]
     assert {host.node for host in capacity.hosts} == {dead.name, alive.name}
     assert pool not in {item["spec"]["pool"]["name"] for item in here.slices()}
-    assert here.values() == {"pool0": 4 * GI}
+    here.wait_values({"pool0": 4 * GI})
     # and nothing is reached, not by an operator who forces it either
     for identity, options in (
         ("role/operator", {"force": True}),

@@ -529,6 +529,10 @@ class World:
             for device in item["spec"].get("devices", [])
         }
 
+    def wait_values(self, expected: dict[str, int], timeout: float = 15) -> None:
+        """Wait until the fabric's pool is published with these sizes: the controller follows within moments."""
+        eventually(lambda: self.values() == expected, timeout, f"the pool is published as {expected}")
+
     def taints(self, pool: str | None = None) -> Iterator[Object]:
         for item in self.slices():
             if item["spec"]["pool"]["name"] == (pool or self.pool):
