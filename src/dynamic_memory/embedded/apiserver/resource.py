@@ -137,7 +137,8 @@ class Resource:
         served: whether clients may use it; a version that is only stored is not.
         columns: printer columns of a CRD; tables of builtin kinds are functions.
         selectable_fields: paths (`spec.nodeName`) beside metadata.name and metadata.namespace.
-        builtin: strategic merge patches are for builtin kinds only.
+        builtin: of Kubernetes itself. Only such kinds take strategic merge patches; all others, also those of the
+            prototype, are handled as kinds of CRDs (pruned, validated by their schema).
 
     """
 

@@ -113,8 +113,8 @@ class Schema:
 
     @property
     def open(self) -> bool:
-        """Whether anything may stand below it without a schema."""
-        return self.preserve_unknown or (self.type in ("", "object") and not self.properties and not self.additional)
+        """Whether names that it does not list may stand in it."""
+        return self.preserve_unknown or (self.type == "" and not self.properties and self.additional is None)
 
 
 ANYTHING: Final = Schema(preserve_unknown=True)
