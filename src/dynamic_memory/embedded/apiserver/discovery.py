@@ -3,8 +3,8 @@
 
 kubectl takes short names, scopes and verbs from these documents, and any client finds out from them which path a kind
 has. Aggregated documents come in version v2 (kubectl from 1.30 on) and v2beta1 (older); an answer in a version that was
-not asked for makes old clients believe that there is nothing, so the Accept header is matched exactly. The core group is
-under `/api` alone. Documents are made when first asked for and kept until the Registry changes.
+not asked for makes old clients believe that there is nothing, so the Accept header is matched exactly. The core group
+is under `/api` alone. Documents are made when first asked for and kept until the Registry changes.
 """
 
 from __future__ import annotations
