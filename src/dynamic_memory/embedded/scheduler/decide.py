@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decisions: the best node that fits a pod, and the devices that its claims get there.
+
+A decision is made at once, over state in memory; it neither writes nor waits. The words for what does not fit are those
+of the scheduler of Kubernetes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from dynamic_memory.allocation import Allocator, NodeAllocationError, Plan
+from dynamic_memory.api.resource import AllocationResult, ResourceClaim
+from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook, call_of
+from dynamic_memory.embedded.scheduler.nodes import NodeInfo, NodeTable
+from dynamic_memory.embedded.scheduler.podclaims import BindingFailed, ClaimUnusable, pod_claims, usable_on
+from dynamic_memory.embedded.scheduler.shapes import NODES, Shape, Shapes
+from dynamic_memory.embedded.scheduler.types import Pod
+
+__all__ = ["ANYTHING", "Decider", "Failure", "Question", "Success", "call_of_pod", "describe"]
+
+ANYTHING = "anything"
+"""Called with everything else: an extender does not say what could change its mind."""
+
+_NOT_ALLOCATABLE = "cannot allocate all claims"
+_NOT_HERE = "resourceclaim not available on the node"
+
+
+class Success(NamedTuple):
+    """A node, and the new allocations."""
+
+    node: str
+    claims: list[ResourceClaim]
+    allocations: dict[str, AllocationResult]
+
+
+class Failure(NamedTuple):
+    """No node: the sentence for people, what could help, and allocations of the pod that are in its way."""
+
+    message: str
+    blockers: frozenset[str]
+    in_the_way: list[ResourceClaim]
+
+
+class Question(NamedTuple):
+    """A pod, with what is needed to look for a node."""
+
+    pod: Pod
+    shape: Shape
+    claims: list[ResourceClaim]
+    plan: Plan | None
+    wanting: list[ResourceClaim]
+    allocated: list[ResourceClaim]
+
+
+def call_of_pod(uid: str) -> str:
+    """Return what is called in the queue when the pod itself changes."""
+    return f"pod:{uid}"
+
+
+class Decider:
+    """Makes decisions.
+
+    Args:
+        nodes: the nodes.
+        book: the claims.
+        allocator: over the same inventory that the book keeps.
+        failed: says why an allocated claim will not become ready, or None.
+
+    """
+
+    def __init__(
+        self,
+        nodes: NodeTable,
+        book: ClaimBook,
+        allocator: Allocator,
+        failed: Callable[[ResourceClaim], BindingFailed | None],
+    ) -> None:
+        self._nodes = nodes
+        self._shapes = Shapes(nodes)
+        self._book = book
+        self._allocator = allocator
+        self._failed = failed
+
+    def ask(self, pod: Pod) -> Question:
+        """Put together what is known of a pod.
+
+        Raises:
+            ClaimMissing: a claim of the pod is not there, or not usable.
+            FatalAllocationError: claims or affinity are such that no node can be asked.
+            InvalidInput: an amount is no quantity.
+
+        """
+        shape = self._shapes.of(pod)
+        claims = pod_claims(pod, self._book.get)
+        for claim in claims:
+            if claim.metadata.uid in self._book.assumed:
+                call = call_of(claim.metadata.namespace, claim.metadata.name)
+                raise ClaimUnusable(
+                    {call}, f"resource claim {claim.metadata.name} is in the process of being allocated"
+                )
+        wanting = [claim for claim in claims if claim.status.allocation is None]
+        allocated = [claim for claim in claims if claim.status.allocation is not None]
+        plan = self._allocator.plan(wanting) if wanting else None
+        return Question(pod, shape, claims, plan, wanting, allocated)
+
+    def decide(self, question: Question, order: Sequence[str] | None = None) -> Success | Failure:
+        """Find a node.
+
+        Args:
+            question: as of this moment.
+            order: try these nodes only, in this order; None = all, best first.
+
+        Raises:
+            FatalAllocationError: an expression fails on a device, or the like.
+
+        """
+        refused: Counter[str] = Counter()
+        stale = [claim for claim in question.allocated if self._failed(claim) is not None]
+        if stale:
+            refused[_NOT_HERE] = len(question.shape.fitting())
+            return self._failure(question, refused, stale)
+        in_the_way: dict[str, ResourceClaim] = {}
+        allowed = None if question.plan is None else question.plan.possible()
+        with contextlib.closing(question.shape.best(allowed)) as best:
+            for info in best if order is None else self._named(question, order):
+                elsewhere = [claim for claim in question.allocated if not usable_on(claim, info.node)]
+                if elsewhere:
+                    refused[_NOT_HERE] += 1
+                    in_the_way |= {claim.metadata.uid: claim for claim in elsewhere}
+                    continue
+                found = self._allocate(question, info, refused)
+                if found is not None:
+                    return found
+        return self._failure(question, refused, list(in_the_way.values()))
+
+    def all_fitting(self, question: Question) -> list[str]:
+        """Return every node that fits, best first: what an extender is asked about."""
+        names = []
+        allowed = None if question.plan is None else question.plan.possible()
+        with contextlib.closing(question.shape.best(allowed)) as best:
+            for info in best:
+                here = all(usable_on(claim, info.node) for claim in question.allocated)
+                if here and self._allocate(question, info, Counter()) is not None:
+                    names.append(info.node.metadata.name)
+        return names
+
+    def score(self, question: Question, node: str) -> int:
+        """Return how good a node that fits is."""
+        info = self._nodes.get(node)
+        return 0 if info is None else question.shape.score(info.position)
+
+    def refused_by_extender(self, question: Question, reasons: Mapping[str, str]) -> Failure:
+        """Return the failure of a pod whose last nodes an extender refused."""
+        failure = self._failure(question, Counter(reasons.values()), [])
+        return failure._replace(blockers=failure.blockers | {ANYTHING})
+
+    def _named(self, question: Question, names: Sequence[str]) -> list[NodeInfo]:
+        fitting = question.shape.fitting()
+        found = (self._nodes.get(name) for name in names)
+        return [info for info in found if info is not None and info.position in fitting]
+
+    def _allocate(self, question: Question, info: NodeInfo, refused: Counter[str]) -> Success | None:
+        name = info.node.metadata.name
+        if question.plan is None:
+            return Success(name, question.claims, {})
+        try:
+            allocations = question.plan.allocate(name)
+        except NodeAllocationError as error:
+            refused[str(error)] += 1
+            return None
+        if allocations is None:
+            return None
+        pairs = zip(question.wanting, allocations, strict=True)
+        return Success(name, question.claims, {claim.metadata.uid: allocation for claim, allocation in pairs})
+
+    def _failure(self, question: Question, refused: Counter[str], in_the_way: list[ResourceClaim]) -> Failure:
+        counts, helps = question.shape.reasons()
+        rest = len(question.shape.fitting()) - sum(refused.values())
+        if rest > 0 and question.plan is not None:
+            refused[_NOT_ALLOCATABLE] += rest
+        pod = question.pod
+        blockers = {NODES, *helps, call_of_pod(pod.metadata.uid)}
+        if question.claims:
+            blockers.add(DEVICES)
+            blockers |= {call_of(claim.metadata.namespace, claim.metadata.name) for claim in question.claims}
+        return Failure(describe(len(self._nodes), counts + refused), frozenset(blockers), in_the_way)
+
+
+def describe(nodes: int, reasons: Mapping[str, int]) -> str:
+    """Return the sentence about a pod that fits nowhere."""
+    if not nodes:
+        return "no nodes available to schedule pods"
+    shown: Collection[str] = sorted(f"{number} {reason}" for reason, number in reasons.items() if number)
+    return f"0/{nodes} nodes are available: {', '.join(shown)}."
