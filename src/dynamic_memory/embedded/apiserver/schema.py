@@ -43,6 +43,10 @@ class Rule:
     reason: str = ""
     field_path: str = ""
     optional_old_self: bool = False
+    check: Any = None
+    """What the rule compiled to: a `cel.environments.validation.Rule`."""
+    tell: Any = None
+    """What messageExpression compiled to, None without one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,7 @@ class Schema:
         quantity: a string or number that is a resource.Quantity.
         ref: component name of a builtin type (`io.k8s.api.core.v1.PodSpec`), "" within CRDs.
         rules: CEL rules of CRDs.
+        deep_rules: whether it has rules, or something below it has.
         source: the JSON schema of CRDs that this node came from, for what is not taken apart (CEL types, OpenAPI).
 
     """
@@ -99,6 +104,7 @@ class Schema:
     patch_merge_key: str = ""
     patch_strategy: str = ""
     rules: tuple[Rule, ...] = ()
+    deep_rules: bool = False
     ref: str = ""
     source: dict[str, Any] | None = None
 

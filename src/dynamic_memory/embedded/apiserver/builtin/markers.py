@@ -4,7 +4,7 @@
 One row a type: `atomic` alone is for the type as a whole, every other entry is a field with its marks: `map:KEYS` and
 `set` (list type), `key:NAME` and `patch:STRATEGY` (strategic merge), `atomic` (map type), `of:TYPE` (values of a map),
 `int64`, `double`, `byte` (formats). A list without a mark is atomic, a map granular, an integer int32. Source: the
-OpenAPI document of Kubernetes 1.36, the API types of 1.37.
+OpenAPI document of Kubernetes 1.37.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ MARKERS: Final[dict[str, str]] = {
         "conditions map:type key:type patch:merge; observedGeneration int64"
     ),
     "batch_v1.CronJobSpec": "startingDeadlineSeconds int64",
+    "batch_v1.JobSchedulingConfiguration": "resourceClaims map:name key:name patch:merge",
     "batch_v1.JobSpec": "activeDeadlineSeconds int64",
     "batch_v1.JobStatus": "conditions key:type patch:merge",
     "batch_v1.PodFailurePolicyOnExitCodesRequirement": "values set",
@@ -62,14 +63,16 @@ MARKERS: Final[dict[str, str]] = {
     "certificates_v1.CertificateSigningRequestSpec": "request byte; extra of:strings",
     "certificates_v1.CertificateSigningRequestStatus": "certificate byte; conditions map:type",
     "certificates_v1.PodCertificateRequestSpec": (
-        "stubPKCS10Request byte; pkixPublicKey byte; proofOfPossession byte; unverifiedUserAnnotations of:string"
+        "pkixPublicKey byte; proofOfPossession byte; stubPKCS10Request byte; unverifiedUserAnnotations of:string"
     ),
     "certificates_v1.PodCertificateRequestStatus": "conditions map:type key:type patch:merge",
     "core_v1.CSIPersistentVolumeSource": "volumeAttributes of:string",
     "core_v1.CSIVolumeSource": "volumeAttributes of:string",
+    "core_v1.ClusterTrustBundleProjection": "user int64",
     "core_v1.ComponentStatus": "conditions map:type key:type patch:merge",
     "core_v1.ConfigMap": "binaryData of:byte; data of:string",
     "core_v1.ConfigMapKeySelector": "atomic",
+    "core_v1.ConfigMapVolumeSource": "defaultUser int64",
     "core_v1.Container": (
         "env map:name key:name patch:merge; ports map:containerPort,protocol key:containerPort patch:merge; "
         "volumeDevices map:devicePath key:devicePath patch:merge; "
@@ -81,6 +84,8 @@ MARKERS: Final[dict[str, str]] = {
         "allocatedResources of:Quantity; allocatedResourcesStatus map:name key:name patch:merge; "
         "volumeMounts map:mountPath key:mountPath patch:merge"
     ),
+    "core_v1.DownwardAPIVolumeFile": "user int64",
+    "core_v1.DownwardAPIVolumeSource": "defaultUser int64",
     "core_v1.EndpointAddress": "atomic",
     "core_v1.EndpointPort": "atomic",
     "core_v1.EphemeralContainer": (
@@ -88,9 +93,11 @@ MARKERS: Final[dict[str, str]] = {
         "volumeDevices map:devicePath key:devicePath patch:merge; "
         "volumeMounts map:mountPath key:mountPath patch:merge"
     ),
+    "core_v1.EvictionResponder": "atomic",
     "core_v1.FileKeySelector": "atomic",
     "core_v1.FlexPersistentVolumeSource": "options of:string",
     "core_v1.FlexVolumeSource": "options of:string",
+    "core_v1.KeyToPath": "user int64",
     "core_v1.LimitRangeItem": (
         "default of:Quantity; defaultRequest of:Quantity; max of:Quantity; maxLimitRequestRatio of:Quantity; "
         "min of:Quantity"
@@ -98,7 +105,10 @@ MARKERS: Final[dict[str, str]] = {
     "core_v1.LinuxContainerUser": "gid int64; uid int64; supplementalGroups int64",
     "core_v1.LocalObjectReference": "atomic",
     "core_v1.NamespaceStatus": "conditions map:type key:type patch:merge",
-    "core_v1.NodeAllocatableResourceClaimStatus": "containers set",
+    "core_v1.NodeAllocatableResourceClaimStatus": (
+        "containers set; mapping map:name key:name patch:merge; overhead map:name key:name patch:merge"
+    ),
+    "core_v1.NodePodPreemptionPolicy": "disableResizePreemption set",
     "core_v1.NodeSelector": "atomic",
     "core_v1.NodeSelectorTerm": "atomic",
     "core_v1.NodeSpec": "podCIDRs set patch:merge",
@@ -114,12 +124,13 @@ MARKERS: Final[dict[str, str]] = {
         "conditions map:type key:type patch:merge"
     ),
     "core_v1.PersistentVolumeSpec": "capacity of:Quantity",
-    "core_v1.PodCertificateProjection": "userAnnotations of:string",
+    "core_v1.PodCertificateProjection": "user int64; userAnnotations of:string",
     "core_v1.PodCondition": "observedGeneration int64",
     "core_v1.PodSecurityContext": "fsGroup int64; runAsGroup int64; runAsUser int64; supplementalGroups int64",
     "core_v1.PodSpec": (
         "containers map:name key:name patch:merge; activeDeadlineSeconds int64; "
-        "ephemeralContainers map:name key:name patch:merge; hostAliases map:ip key:ip patch:merge; "
+        "ephemeralContainers map:name key:name patch:merge; "
+        "evictionResponders map:name key:name patch:merge; hostAliases map:ip key:ip patch:merge; "
         "imagePullSecrets map:name key:name patch:merge; initContainers map:name key:name patch:merge; "
         "nodeSelector atomic of:string; overhead of:Quantity; "
         "resourceClaims map:name key:name patch:merge,retainKeys; "
@@ -129,10 +140,14 @@ MARKERS: Final[dict[str, str]] = {
     ),
     "core_v1.PodStatus": (
         "allocatedResources of:Quantity; conditions map:type key:type patch:merge; "
-        "hostIPs key:ip patch:merge; observedGeneration int64; podIPs map:ip key:ip patch:merge; "
-        "resourceClaimStatuses map:name key:name patch:merge,retainKeys"
+        "hostIPs key:ip patch:merge; "
+        "nodeAllocatableResourceClaimStatuses map:resourceClaimName key:resourceClaimName patch:merge; "
+        "observedGeneration int64; podIPs map:ip key:ip patch:merge; "
+        "resourceClaimStatuses map:name key:name patch:merge,retainKeys; volumeHealth map:name"
     ),
+    "core_v1.PodVolumeHealth": "healthConditions map:status,reason key:status patch:merge",
     "core_v1.Probe": "terminationGracePeriodSeconds int64",
+    "core_v1.ProjectedVolumeSource": "defaultUser int64",
     "core_v1.ReplicationControllerSpec": "selector atomic of:string",
     "core_v1.ReplicationControllerStatus": "conditions map:type key:type patch:merge; observedGeneration int64",
     "core_v1.ResourceFieldSelector": "atomic",
@@ -144,15 +159,18 @@ MARKERS: Final[dict[str, str]] = {
     "core_v1.Secret": "data of:byte; stringData of:string",
     "core_v1.SecretKeySelector": "atomic",
     "core_v1.SecretReference": "atomic",
+    "core_v1.SecretVolumeSource": "defaultUser int64",
     "core_v1.SecurityContext": "runAsGroup int64; runAsUser int64",
     "core_v1.ServiceAccount": "secrets map:name key:name patch:merge",
-    "core_v1.ServiceAccountTokenProjection": "expirationSeconds int64",
+    "core_v1.ServiceAccountTokenProjection": "expirationSeconds int64; user int64",
     "core_v1.ServiceSpec": "ports map:port,protocol key:port patch:merge; selector atomic of:string",
     "core_v1.ServiceStatus": "conditions map:type key:type patch:merge",
     "core_v1.SleepAction": "seconds int64",
     "core_v1.Toleration": "tolerationSeconds int64",
     "core_v1.TopologySelectorTerm": "atomic",
     "core_v1.TypedLocalObjectReference": "atomic",
+    "core_v1.VolumeHealthStatus": "healthConditions map:status,reason key:status patch:merge",
+    "core_v1.VolumeMount": "bindMountOptions set",
     "core_v1.VolumeResourceRequirements": "limits of:Quantity; requests of:Quantity",
     "discovery_v1.Endpoint": "addresses set; deprecatedTopology of:string",
     "discovery_v1.EndpointPort": "atomic",
@@ -183,7 +201,7 @@ MARKERS: Final[dict[str, str]] = {
     ),
     "resource_v1.DeviceAttribute": "int int64; ints int64",
     "resource_v1.DeviceCounterConsumption": "counters of:Counter",
-    "resource_v1.DeviceRequestAllocationResult": "consumedCapacity of:Quantity",
+    "resource_v1.DeviceRequestAllocationResult": "consumedCapacity of:Quantity; skipNodeOperations set",
     "resource_v1.DeviceSubRequest": "count int64",
     "resource_v1.DeviceTaintRuleStatus": "conditions map:type key:type patch:merge",
     "resource_v1.DeviceToleration": "tolerationSeconds int64",
@@ -192,6 +210,7 @@ MARKERS: Final[dict[str, str]] = {
         "devices map:driver,device,pool,shareID; reservedFor map:uid key:uid patch:merge"
     ),
     "resource_v1.ResourcePool": "generation int64; resourceSliceCount int64",
+    "resource_v1.ResourceSliceSpec": "skipNodeOperations set",
     "resource_v1beta1.AllocatedDeviceStatus": "conditions map:type",
     "resource_v1beta1.BasicDevice": (
         "attributes of:DeviceAttribute; capacity of:DeviceCapacity; nodeAllocatableResources of:NodeAllocatableResource"
@@ -201,13 +220,14 @@ MARKERS: Final[dict[str, str]] = {
     "resource_v1beta1.DeviceAttribute": "int int64; ints int64",
     "resource_v1beta1.DeviceCounterConsumption": "counters of:Counter",
     "resource_v1beta1.DeviceRequest": "count int64",
-    "resource_v1beta1.DeviceRequestAllocationResult": "consumedCapacity of:Quantity",
+    "resource_v1beta1.DeviceRequestAllocationResult": "consumedCapacity of:Quantity; skipNodeOperations set",
     "resource_v1beta1.DeviceSubRequest": "count int64",
     "resource_v1beta1.DeviceToleration": "tolerationSeconds int64",
     "resource_v1beta1.ResourceClaimStatus": (
         "devices map:driver,device,pool,shareID; reservedFor map:uid key:uid patch:merge"
     ),
     "resource_v1beta1.ResourcePool": "generation int64; resourceSliceCount int64",
+    "resource_v1beta1.ResourceSliceSpec": "skipNodeOperations set",
     "resource_v1beta2.AllocatedDeviceStatus": "conditions map:type",
     "resource_v1beta2.CapacityRequirements": "requests of:Quantity",
     "resource_v1beta2.CounterSet": "counters of:Counter",
@@ -216,7 +236,7 @@ MARKERS: Final[dict[str, str]] = {
     ),
     "resource_v1beta2.DeviceAttribute": "int int64; ints int64",
     "resource_v1beta2.DeviceCounterConsumption": "counters of:Counter",
-    "resource_v1beta2.DeviceRequestAllocationResult": "consumedCapacity of:Quantity",
+    "resource_v1beta2.DeviceRequestAllocationResult": "consumedCapacity of:Quantity; skipNodeOperations set",
     "resource_v1beta2.DeviceSubRequest": "count int64",
     "resource_v1beta2.DeviceTaintRuleStatus": "conditions map:type key:type patch:merge",
     "resource_v1beta2.DeviceToleration": "tolerationSeconds int64",
@@ -225,8 +245,10 @@ MARKERS: Final[dict[str, str]] = {
         "devices map:driver,device,pool,shareID; reservedFor map:uid key:uid patch:merge"
     ),
     "resource_v1beta2.ResourcePool": "generation int64; resourceSliceCount int64",
+    "resource_v1beta2.ResourceSliceSpec": "skipNodeOperations set",
     "storage_v1.CSIDriverSpec": "nodeAllocatableUpdatePeriodSeconds int64; volumeLifecycleModes set",
     "storage_v1.CSINodeSpec": "drivers map:name key:name patch:merge",
+    "storage_v1.CSINodeStatus": "storageHealth map:name key:name patch:merge",
     "storage_v1.StorageClass": "parameters of:string",
     "storage_v1.TokenRequest": "expirationSeconds int64",
     "storage_v1.VolumeAttachmentStatus": "attachmentMetadata of:string",
