@@ -75,7 +75,7 @@ def apply(
     metadata = config.get("metadata") or {}
     if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise bad_request("metadata.managedFields must be nil")
-    _check(schema, config, said)
+    _check(schema, config)
     try:
         before = managed_fields.decode((live or {}).get("metadata", {}).get("managedFields"))
     except (ValueError, TypeError) as error:
@@ -108,15 +108,19 @@ def apply(
     return managed_fields.stripped(new, managers)
 
 
-def _check(schema: Schema, config: dict[str, Any], version: str) -> None:
+def _check(schema: Schema, config: dict[str, Any]) -> None:
     try:
         typed.validate(schema, config)
     except typed.TypeProblem as problem:
-        metadata = config.get("metadata") if isinstance(config.get("metadata"), dict) else {}
-        assert metadata is not None  # noqa: S101 - for the type checker
-        group_version = version if "/" in version else f"/{version}"
-        what = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}; {group_version}, Kind={config.get('kind')}"
+        metadata = config.get("metadata")
+        named = metadata if isinstance(metadata, dict) else {}
+        what = f"{named.get('namespace') or ''}/{named.get('name') or ''}; {_kind(config)}"
         raise StatusError(500, "", f"failed to create typed patch object ({what}): {problem}") from None
+
+
+def _kind(config: dict[str, Any]) -> str:
+    version = str(config.get("apiVersion") or "")
+    return f"{version if '/' in version else '/' + version}, Kind={config.get('kind') or ''}"
 
 
 class _Writer:
@@ -181,27 +185,27 @@ class _Writer:
 
     def _pruned(self, merged: dict[str, Any], managers: Managers, last: Entry) -> dict[str, Any]:
         """Remove what the manager said last time and nobody says now."""
-        managed: Fields = {}
+        convert = self.convert
+        managed: dict[str, Fields] = {}
         for entry in managers.values():
-            managed = field_sets.union(managed, entry.fields)
-        if not field_sets.difference(last.fields, managed):
-            return merged
-        if last.version != self.version and self.convert is not None:
-            return self._pruned_elsewhere(merged, managed, last)
-        return _prune(self.schema, merged, managed, last.fields)
-
-    def _pruned_elsewhere(self, merged: dict[str, Any], managed: Fields, last: Entry) -> dict[str, Any]:
-        """Prune in the version of the last apply, and come back."""
-        assert self.convert is not None  # noqa: S101 - for the type checker
-        there = self.convert(merged, last.version)
+            version = entry.version if convert is not None else self.version
+            managed[version] = field_sets.union(managed.get(version, {}), entry.fields)
+        if convert is None or managed.keys() <= {self.version} >= {last.version}:
+            if not field_sets.difference(last.fields, managed[self.version]):
+                return merged
+            return _prune(self.schema, merged, managed[self.version], last.fields)
+        there = convert(merged, last.version)
         if there is None:
             return merged
         schema, obj = there
-        pruned = _prune(schema, obj, managed, last.fields)
-        if pruned is obj:
-            return merged
-        back = self.convert(pruned, self.version)
-        return merged if back is None else back[1]
+        rest = _removed(schema, obj, _with_named(schema, last.fields))
+        for version in sorted(managed, key=lambda version: version != last.version):
+            seen, left = convert(obj, version), convert(rest, version)
+            if seen is not None and left is not None:
+                rest = _add_back(*seen, left[1], managed[version])
+        back = convert(rest, last.version)
+        pruned = convert(_without_dangling(schema, obj, obj if back is None else back[1], last.fields), self.version)
+        return merged if pruned is None else pruned[1]
 
     def last_applied(self) -> Fields:
         """Return the fields which `kubectl apply` set on the client's side and which still have these values."""
@@ -225,19 +229,30 @@ class _Writer:
 
 def _prune(schema: Schema, merged: dict[str, Any], managed: Fields, last: Fields) -> dict[str, Any]:
     """Remove from an object what is in `last` unless it, or something in it, is managed."""
-    last = _with_named(schema, last)
-    managed = _with_named(schema, managed)
-    there = _with_named(schema, typed.field_set(schema, merged))
-    rest = typed.remove(schema, merged, last)
-    kept = _with_named(schema, typed.field_set(schema, {} if rest is MISSING else rest))
-    wanted = typed.remove(schema, merged, field_sets.difference(there, field_sets.union(kept, managed)))
-    left = _with_named(schema, typed.field_set(schema, {} if wanted is MISSING else wanted))
-    # what nobody owns stays unless it is what the manager had said
-    gone = field_sets.intersection(field_sets.difference(there, left), last)
-    if not gone:
-        return merged
-    result = typed.remove(schema, merged, gone)
+    rest = _removed(schema, merged, _with_named(schema, last))
+    return _without_dangling(schema, merged, _add_back(schema, merged, rest, managed), last)
+
+
+def _removed(schema: Schema, obj: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    result = typed.remove(schema, obj, fields)
     return {} if result is MISSING else result
+
+
+def _all(schema: Schema, obj: dict[str, Any]) -> Fields:
+    return _with_named(schema, typed.field_set(schema, obj))
+
+
+def _add_back(schema: Schema, merged: dict[str, Any], rest: dict[str, Any], managed: Fields) -> dict[str, Any]:
+    """Return an object with what is left of it and what is managed."""
+    kept = field_sets.union(_all(schema, rest), _with_named(schema, managed))
+    return _removed(schema, merged, field_sets.difference(_all(schema, merged), kept))
+
+
+def _without_dangling(schema: Schema, merged: dict[str, Any], rest: dict[str, Any], last: Fields) -> dict[str, Any]:
+    """Remove only what the manager had said of what is not left: what nobody owns stays."""
+    missing = field_sets.difference(_all(schema, merged), _all(schema, rest))
+    gone = field_sets.intersection(missing, _with_named(schema, last))
+    return _removed(schema, merged, gone) if gone else merged
 
 
 def _with_named(schema: Schema | None, fields: Fields) -> Fields:

@@ -174,8 +174,23 @@ def _set_orders(schema: Schema | None, original: dict[str, Any], patch: dict[str
             merged = _merge_list(child, clone(here), there, deletes=False)
         else:
             merged = there
-        original[name] = _in_order(merged, order, here or [], merge_key)
+        original[name] = _in_order(merged, order, _overwritten(here or [], there or [], merge_key), merge_key)
         patch.pop(name, None)
+
+
+def _overwritten(here: list[Any], there: list[Any], merge_key: str) -> list[Any]:
+    """Return the list that says where items were.
+
+    In Kubernetes that is the old list after what is deleted has been taken out of it in place, and what is new has been
+    put at its end, as far as it has room: a new item that fits in has a place, one that does not has none.
+    """
+    deleted = [item.get(merge_key) for item in there if isinstance(item, dict) and item.get(_DIRECTIVE) == "delete"]
+    rest = [item for item in here if not isinstance(item, dict) or item.get(merge_key, MISSING) not in deleted]
+    if len(rest) == len(here):
+        return here
+    known = _place(rest, merge_key)
+    fresh = [item for item in there if _DIRECTIVE not in item and item.get(merge_key) not in known]
+    return (rest + fresh)[: len(here)]
 
 
 def _identity(item: Any, merge_key: str) -> Any:
@@ -257,7 +272,6 @@ def _merge_list(schema: Schema | None, original: list[Any], patch: list[Any], *,
     if not merge_key:
         name = schema.ref if schema is not None else ""
         raise _Problem(f"cannot merge lists without merge key for {name}")
-    before = original
     original, wanted = _special_items(original, patch, merge_key)
     items = schema.items if schema is not None else None
     merged = list(original)
@@ -271,7 +285,7 @@ def _merge_list(schema: Schema | None, original: list[Any], patch: list[Any], *,
             kept = _without_directives(item)
             if kept is not MISSING:
                 merged.append(kept)
-    return _in_order(merged, [item for item in patch if merge_key in item], before, merge_key)
+    return _in_order(merged, wanted, original, merge_key)
 
 
 def _special_items(original: list[Any], patch: list[Any], merge_key: str) -> tuple[list[Any], list[dict[str, Any]]]:
