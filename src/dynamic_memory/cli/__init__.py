@@ -27,6 +27,9 @@ COMMANDS = {
     "schedule": Entry("dynamic_memory.cli.schedule:schedule", "Say where a pod would go, and with which devices."),
     "gen": Entry("dynamic_memory.cli.gen:gen", "Print sample capacity: pools of devices, slices of memory."),
     "convert": Entry("dynamic_memory.cli.convert:convert", "Turn objects of the prototype into resource.k8s.io/v1."),
+    "apiserver": Entry(
+        "dynamic_memory.cli.apiserver:apiserver", "Run an API server that kubectl takes for a real one."
+    ),
     "certificates": Entry("dynamic_memory.cli.certificates:certificates", "Obtain and renew a role's certificate."),
 }
 

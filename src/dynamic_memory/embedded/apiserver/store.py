@@ -121,7 +121,7 @@ class Store:
             return collection.staged[key][1]
         return collection.records.get(key)
 
-    def list(self, storage: StorageKey, selection: Selection, after: Key | None = None) -> list[Record]:
+    def select(self, storage: StorageKey, selection: Selection, after: Key | None = None) -> list[Record]:
         """Return the visible objects that are selected, by namespace and name, those behind `after` only."""
         collection = self._of(storage)
         records = collection.records
@@ -134,6 +134,25 @@ class Store:
         if selection.everything:
             return [records[key] for key in keys]
         return [record for key in keys if selection.takes(record := records[key])]
+
+    def at(self, storage: StorageKey, selection: Selection, version: int) -> list[Record] | None:
+        """Return what `select` returned at an earlier version; None if the history does not go back that far."""
+        collection = self._of(storage)
+        if version < collection.oldest:
+            return None
+        records = dict(collection.records)
+        for event in reversed(collection.events):
+            if event.version <= version:
+                break
+            if event.old is None:
+                del records[event.record.key]
+            else:
+                records[event.record.key] = event.old
+        return [record for _, record in sorted(records.items()) if selection.takes(record)]
+
+    def everything(self, storage: StorageKey) -> list[Record]:
+        """Return all visible objects of a kind, in no order."""
+        return list(self._of(storage).records.values())
 
     def storages(self) -> tuple[StorageKey, ...]:
         """Return the kinds of which there are objects."""
@@ -151,14 +170,18 @@ class Store:
         type_ = ADDED if expect is None else MODIFIED
         return await self._write(type_, storage, key, obj, expect)
 
-    async def remove(self, record: Record) -> Record:
+    async def remove(self, record: Record, last: Object | None = None) -> Record:
         """Delete an object if it is still this version; return its last state with the version of the deletion.
+
+        Args:
+            record: the version.
+            last: what its last state shall be, if not that version.
 
         Raises:
             Changed: it is not.
 
         """
-        return await self._write(DELETED, record.storage, record.key, record.object, record)
+        return await self._write(DELETED, record.storage, record.key, last or record.object, record)
 
     async def _write(self, type_: str, storage: StorageKey, key: Key, obj: Object, expect: Record | None) -> Record:
         if self._failed is not None:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command that runs the embedded API server alone: a cluster without nodes, for kubectl and client libraries."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from dynamic_memory.process.run import Process
+
+__all__ = ["apiserver"]
+
+_PORT = 55441
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep objects here; else in memory.")
+@click.option("--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0 = any free one.")
+@click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--test-clock", metavar="TIME", help="Start the clock there; it goes on a second with each object.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Write a kubeconfig for clients.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def apiserver(
+    *, data_dir: Path | None, port: int, bind: str, test_clock: str | None, kubeconfig: Path | None, log_level: str
+) -> int:
+    """Run an API server that kubectl takes for a real one.
+
+    \b
+    Example:
+      dynamic-memory apiserver --data-dir ./state --kubeconfig ./kubeconfig
+      kubectl --kubeconfig ./kubeconfig get namespaces
+    """
+    from dynamic_memory.embedded.apiserver.clock import SteppingClock  # noqa: PLC0415 - imported when it runs
+    from dynamic_memory.embedded.apiserver.server import Options, serve  # noqa: PLC0415
+    from dynamic_memory.process import logging  # noqa: PLC0415
+    from dynamic_memory.process.run import run  # noqa: PLC0415
+
+    logging.setup("apiserver", json=False, level=log_level)
+    clock = SteppingClock(test_clock) if test_clock else None
+    options = Options(bind=bind, port=port, data_dir=data_dir, clock=clock, kubeconfig=kubeconfig)
+
+    async def main(process: Process) -> None:
+        async with serve(options):
+            process.ready.set("serving", ok=True)
+            await asyncio.Event().wait()
+
+    return run(main, role="apiserver", health_address=None)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a write makes of an object's fields: unknown ones, defaults, owners, validity."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dynamic_memory.embedded.apiserver.core import Core
+from dynamic_memory.embedded.apiserver.errors import Cause
+from dynamic_memory.embedded.apiserver.patch import managed_fields
+from dynamic_memory.embedded.apiserver.records import Object
+from dynamic_memory.embedded.apiserver.resource import Resource
+from dynamic_memory.embedded.apiserver.schema import Schema
+from dynamic_memory.embedded.apiserver.targets import Target
+
+__all__ = ["Contents", "reset_of"]
+
+
+class Contents:
+    """See the module."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def check(self, target: Target, obj: Object, raw: bytes = b"") -> None:
+        """Refuse, warn of, or ignore fields that the schema does not know; take them away.
+
+        Raises:
+            StatusError: 400.
+
+        """
+
+    def default(self, target: Target, obj: Object) -> Object:
+        """Fill in defaults."""
+        return target.resource.strategy.default(obj)
+
+    def own(self, target: Target, old: Object | None, new: Object) -> Object:
+        """Return the object with its managedFields."""
+        resource = target.resource
+        return managed_fields.update(
+            resource.schema,
+            old,
+            new,
+            manager=target.manager,
+            subresource=target.subresource or None,
+            api_version=resource.api_version,
+            time=self._core.clock.stamp(),
+            reset=reset_of(target),
+            convert=self.convert(resource),
+        )
+
+    def validate(self, target: Target, new: Object, old: Object | None) -> list[Cause]:
+        """Return what is wrong with an object."""
+        strategy = target.resource.strategy
+        if old is None:
+            return strategy.validate_create(new)
+        return strategy.validate_update(new, old, target.subresource or None)
+
+    def convert(self, resource: Resource) -> managed_fields.Convert | None:
+        """Return what gives objects in other versions of a kind; None if there is only one."""
+        if len(self._core.registry.versions(resource.storage)) < 2:  # noqa: PLR2004 - itself and another
+            return None
+
+        def convert(obj: Object, version: str) -> tuple[Schema, Object] | None:
+            if version == resource.api_version:
+                return resource.schema, obj
+            group, _, number = version.rpartition("/")
+            other = self._core.registry.find(group, number, resource.plural)
+            if other is None:
+                return None
+            return other.schema, other.from_storage(resource.to_storage(obj))
+
+        return convert
+
+
+def reset_of(target: Target) -> Collection[tuple[str, ...]]:
+    """Return the fields that a write cannot change."""
+    resource = target.resource
+    return managed_fields.reset_fields(
+        resource.group,
+        resource.kind,
+        target.subresource or None,
+        has_status="status" in resource.subresources,
+        builtin=resource.builtin,
+    )
