@@ -204,7 +204,9 @@ class _Writer:
             if seen is not None and left is not None:
                 rest = _add_back(*seen, left[1], managed[version])
         back = convert(rest, last.version)
-        pruned = convert(_without_dangling(schema, obj, obj if back is None else back[1], last.fields), self.version)
+        left_over = obj if back is None else back[1]
+        same = managed.get(last.version, {})
+        pruned = convert(_without_dangling(schema, obj, left_over, same, last.fields), self.version)
         return merged if pruned is None else pruned[1]
 
     def last_applied(self) -> Fields:
@@ -230,11 +232,11 @@ class _Writer:
 def _prune(schema: Schema, merged: dict[str, Any], managed: Fields, last: Fields) -> dict[str, Any]:
     """Remove from an object what is in `last` unless it, or something in it, is managed."""
     rest = _removed(schema, merged, _with_named(schema, last))
-    return _without_dangling(schema, merged, _add_back(schema, merged, rest, managed), last)
+    return _without_dangling(schema, merged, _add_back(schema, merged, rest, managed), managed, last)
 
 
-def _removed(schema: Schema, obj: dict[str, Any], fields: Fields) -> dict[str, Any]:
-    result = typed.remove(schema, obj, fields)
+def _removed(schema: Schema, obj: dict[str, Any], fields: Fields, kept: Fields | None = None) -> dict[str, Any]:
+    result = typed.remove(schema, obj, fields, kept)
     return {} if result is MISSING else result
 
 
@@ -245,14 +247,16 @@ def _all(schema: Schema, obj: dict[str, Any]) -> Fields:
 def _add_back(schema: Schema, merged: dict[str, Any], rest: dict[str, Any], managed: Fields) -> dict[str, Any]:
     """Return an object with what is left of it and what is managed."""
     kept = field_sets.union(_all(schema, rest), _with_named(schema, managed))
-    return _removed(schema, merged, field_sets.difference(_all(schema, merged), kept))
+    return _removed(schema, merged, field_sets.difference(_all(schema, merged), kept), managed)
 
 
-def _without_dangling(schema: Schema, merged: dict[str, Any], rest: dict[str, Any], last: Fields) -> dict[str, Any]:
+def _without_dangling(
+    schema: Schema, merged: dict[str, Any], rest: dict[str, Any], managed: Fields, last: Fields
+) -> dict[str, Any]:
     """Remove only what the manager had said of what is not left: what nobody owns stays."""
     missing = field_sets.difference(_all(schema, merged), _all(schema, rest))
     gone = field_sets.intersection(missing, _with_named(schema, last))
-    return _removed(schema, merged, gone) if gone else merged
+    return _removed(schema, merged, gone, managed) if gone else merged
 
 
 def _with_named(schema: Schema | None, fields: Fields) -> Fields:

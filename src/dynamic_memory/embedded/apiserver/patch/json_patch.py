@@ -211,12 +211,14 @@ def _remove(document: Any, path: str, kind: str) -> Any:
         from_ = f'path: "{path}"' if kind == "remove" else f"from path: {path}"
         raise PatchProblem(f"{kind} operation does not apply: doc is missing {from_}: missing value")
     place, step = found
-    try:
-        if type(place) is list:
-            return place.pop(_index(place, step))
+    if type(place) is dict:
         if step not in place:
-            raise PatchProblem(f"Unable to remove nonexistent key: {step}: missing value")
+            raise PatchProblem(
+                f"error in {kind} for path: '{path}': Unable to remove nonexistent key: {step}: missing value"
+            )
         return place.pop(step)
+    try:
+        return place.pop(_index(place, step))
     except PatchProblem as problem:
         raise PatchProblem(f"error in {kind} for path: '{path}': {problem}") from None
 

@@ -9,8 +9,6 @@ from dynamic_memory.embedded.apiserver.errors import bad_request
 
 __all__ = ["apply", "merge"]
 
-_CONTAINERS = frozenset({dict, list})
-
 
 def apply(obj: dict[str, Any], patch: Any) -> dict[str, Any]:
     """Return an object after a patch.
@@ -41,7 +39,7 @@ def merge(target: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_nulls(items: list[Any]) -> list[Any]:
-    """Return a list without null fields in its objects: the library of Kubernetes takes those out, nulls themselves not."""
+    """Return a list without null fields in its objects: Kubernetes takes those out, nulls themselves not."""
     return [
         merge({}, item) if type(item) is dict else _without_nulls(item) if type(item) is list else item
         for item in items

@@ -93,15 +93,20 @@ def _child(schema: Schema | None, name: str) -> Schema | None:
     return None if schema is None else schema.properties.get(name, schema.additional)
 
 
+def _directed(patch: dict[str, Any]) -> dict[str, Any]:
+    """Return what an object becomes by the directive in its patch."""
+    directive = patch.pop(_DIRECTIVE)
+    if directive == "replace":
+        return patch
+    if directive == "delete":
+        return {}
+    raise _Problem(f"unknown patch type: {_go(directive)} in map: {_go({**patch, _DIRECTIVE: directive})}")
+
+
 def _merge_map(schema: Schema | None, original: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """Merge a patch into an object; both are ours to change."""
     if _DIRECTIVE in patch:
-        directive = patch.pop(_DIRECTIVE)
-        if directive == "replace":
-            return patch
-        if directive == "delete":
-            return {}
-        raise _Problem(f"unknown patch type: {_go(directive)} in map: {_go({**patch, _DIRECTIVE: directive})}")
+        return _directed(patch)
     _retain_keys(original, patch)
     _set_orders(schema, original, patch)
     for key, value in patch.items():
@@ -113,11 +118,7 @@ def _merge_map(schema: Schema | None, original: dict[str, Any], patch: dict[str,
         here = original.get(name, MISSING)
         if here is MISSING or type(here) is not type(value) or type(value) not in {dict, list}:
             if not deletes:
-                kept = _without_directives(value)
-                if kept is MISSING:
-                    original.pop(name, None)
-                else:
-                    original[name] = kept
+                _put(original, name, _without_directives(value))
             continue
         child = _child(schema, name)
         if type(value) is dict:
@@ -127,6 +128,13 @@ def _merge_map(schema: Schema | None, original: dict[str, Any], patch: dict[str,
         else:
             original[name] = value
     return original
+
+
+def _put(original: dict[str, Any], name: str, value: Any) -> None:
+    if value is MISSING:
+        original.pop(name, None)
+    else:
+        original[name] = value
 
 
 def _directive_field(key: str, prefix: str) -> str:
@@ -272,7 +280,10 @@ def _merge_list(schema: Schema | None, original: list[Any], patch: list[Any], *,
     if not merge_key:
         name = schema.ref if schema is not None else ""
         raise _Problem(f"cannot merge lists without merge key for {name}")
-    original, wanted = _special_items(original, patch, merge_key)
+    return _merge_items(schema, *_special_items(original, patch, merge_key), merge_key)
+
+
+def _merge_items(schema: Schema | None, original: list[Any], wanted: list[dict[str, Any]], merge_key: str) -> list[Any]:
     items = schema.items if schema is not None else None
     merged = list(original)
     for item in wanted:

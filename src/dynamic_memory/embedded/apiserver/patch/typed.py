@@ -82,6 +82,14 @@ def _child(schema: Schema | None, name: str) -> Schema | None:
     return None if schema is None else schema.properties.get(name, schema.additional)
 
 
+_CONTAINERS = frozenset({dict, list})
+_NOT_IN_SETS = {
+    dict: "associative list without keys has an element that's a map type",
+    list: "not supported: associative list with lists as elements",
+    type(None): "associative list without keys has an element that's an explicit null",
+}
+
+
 def _element(schema: Schema, item: Any) -> str:
     """Return the path element of an item of a list.
 
@@ -90,17 +98,12 @@ def _element(schema: Schema, item: Any) -> str:
 
     """
     if schema.list_type == "set":
-        if type(item) is dict:
-            raise TypeProblem(["associative list without keys has an element that's a map type"])
-        if type(item) is list:
-            raise TypeProblem(["not supported: associative list with lists as elements"])
-        if item is None:
-            raise TypeProblem(["associative list without keys has an element that's an explicit null"])
+        if item is None or type(item) in _CONTAINERS:
+            raise TypeProblem([_NOT_IN_SETS[type(item)]])
         return value_element(item)
-    if item is None:
-        raise TypeProblem(["associative list with keys may not have a null element"])
     if type(item) is not dict:
-        raise TypeProblem(["associative list with keys may not have non-map elements"])
+        what = "a null element" if item is None else "non-map elements"
+        raise TypeProblem([f"associative list with keys may not have {what}"])
     keys = {}
     for name in schema.list_map_keys:
         if name in item:
@@ -111,12 +114,8 @@ def _element(schema: Schema, item: Any) -> str:
                 keys[name] = known.default
     if not keys:
         quoted = " ".join(f'"{name}"' for name in schema.list_map_keys)
-        raise TypeProblem(
-            [
-                f"associative list with keys has an element that omits all key fields [{quoted}]"
-                " (and doesn't have default values for any key fields)"
-            ]
-        )
+        what = f"omits all key fields [{quoted}] (and doesn't have default values for any key fields)"
+        raise TypeProblem([f"associative list with keys has an element that {what}"])
     return key_element(keys)
 
 
@@ -149,37 +148,42 @@ def validate(schema: Schema, obj: Any) -> None:
         raise TypeProblem([f"{path_text(path)}: {text}" if path else text for path, text in problems])
 
 
-def _problems(schema: Schema | None, value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+_Problems = Iterator[tuple[tuple[str, ...], str]]
+
+
+def _problems(schema: Schema | None, value: Any, path: tuple[str, ...]) -> _Problems:
     if value is None or schema is None:
         return
     kind = schema.type
     if schema.quantity or schema.int_or_string or not kind:
-        if type(value) in {dict, list} and (schema.quantity or schema.int_or_string):
+        if type(value) in _CONTAINERS and (schema.quantity or schema.int_or_string):
             yield path, f"expected any scalar, got {_shown(value)}"
         elif type(value) is dict and schema.properties:
             yield from _map_problems(schema, value, path)
-        return
-    if kind == "object":
-        if type(value) is not dict:
-            yield path, f"expected map, got {_shown(value)}"
-        else:
+    elif kind == "object":
+        if type(value) is dict:
             yield from _map_problems(schema, value, path)
-    elif kind == "array":
-        if type(value) is not list:
-            yield path, f"expected list, got {_shown(value)}"
         else:
+            yield path, f"expected map, got {_shown(value)}"
+    elif kind == "array":
+        if type(value) is list:
             yield from _list_problems(schema, value, path)
-    elif kind in {"integer", "number"}:
-        if type(value) not in {int, float}:
-            yield path, f"expected numeric (int or float), got {_NAMES[type(value)]}"
-    elif kind == "boolean":
-        if type(value) is not bool:
-            yield path, f"expected boolean, got {_shown(value)}"
-    elif schema.format not in {"", "byte"}:
-        if type(value) in {dict, list}:
-            yield path, f"expected any scalar, got {_shown(value)}"
-    elif type(value) is not str:
-        yield path, f"expected string, got &value.valueUnstructured{{Value:{_shown(value)}}}"
+        else:
+            yield path, f"expected list, got {_shown(value)}"
+    else:
+        problem = _scalar_problem(schema, value)
+        if problem:
+            yield path, problem
+
+
+def _scalar_problem(schema: Schema, value: Any) -> str:
+    if schema.type in {"integer", "number"}:
+        return "" if type(value) in {int, float} else f"expected numeric (int or float), got {_NAMES[type(value)]}"
+    if schema.type == "boolean":
+        return "" if type(value) is bool else f"expected boolean, got {_shown(value)}"
+    if schema.format not in {"", "byte"}:
+        return f"expected any scalar, got {_shown(value)}" if type(value) in _CONTAINERS else ""
+    return "" if type(value) is str else f"expected string, got &value.valueUnstructured{{Value:{_shown(value)}}}"
 
 
 def _shown(value: Any) -> str:
@@ -191,9 +195,7 @@ def _shown(value: Any) -> str:
     return path_text((value_element(value),))[2:-1]
 
 
-def _map_problems(
-    schema: Schema, value: dict[str, Any], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def _map_problems(schema: Schema, value: dict[str, Any], path: tuple[str, ...]) -> _Problems:
     for name, item in value.items():
         child = schema.properties.get(name, schema.additional)
         if child is None and not schema.open:
@@ -202,7 +204,7 @@ def _map_problems(
             yield from _problems(child, item, (*path, f"f:{name}"))
 
 
-def _list_problems(schema: Schema, items: list[Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _list_problems(schema: Schema, items: list[Any], path: tuple[str, ...]) -> _Problems:
     seen: set[str] = set()
     for number, item in enumerate(items):
         element = f"i:{number}"
@@ -282,7 +284,6 @@ def compare(schema: Schema, old: dict[str, Any], new: dict[str, Any]) -> Compari
     return result
 
 
-_CONTAINERS = frozenset({dict, list})
 _Differences = tuple[Fields, Fields, Fields]
 
 
@@ -313,49 +314,38 @@ def _compare_maps(schema: Schema | None, old: dict[str, Any], new: dict[str, Any
     return added, modified, removed
 
 
-def _note(
-    element: str,
-    found: tuple[Fields | None, Fields | None, Fields | None],
-    added: Fields,
-    modified: Fields,
-    removed: Fields,
-) -> None:
-    for node, into in zip(found, (added, modified, removed), strict=True):
-        if node is not None:
-            into[element] = node
-
-
 _Nodes = tuple[Fields | None, Fields | None, Fields | None]
 _SAME: _Nodes = (None, None, None)
 _MODIFIED: _Nodes = (None, {}, None)
+
+
+def _note(element: str, found: _Nodes, added: Fields, modified: Fields, removed: Fields) -> None:
+    for node, into in zip(found, (added, modified, removed), strict=True):
+        if node is not None:
+            into[element] = node
 
 
 def _compare(schema: Schema | None, old: Any, new: Any) -> _Nodes:
     """Compare two values at one place; the nodes to put there, None where there is nothing."""
     if old is new:
         return _SAME
-    if _granular_map(schema, new) and (_granular_map(schema, old) or old is None):
-        if not old and not new:
-            return _SAME if old == new else _MODIFIED
-        return _parts(_compare_maps(schema, old or {}, new))
-    if _granular_list(schema, new) and (_granular_list(schema, old) or old is None):
-        if not old and not new:
-            return _SAME if old == new else _MODIFIED
-        assert schema is not None  # noqa: S101 - for the type checker: a granular list has a schema
-        return _parts(_compare_lists(schema, old or [], new))
-    if new is None and old and _granular_map(schema, old):
-        return _parts(_compare_maps(schema, old, {}))
-    if new is None and old and _granular_list(schema, old):
-        assert schema is not None  # noqa: S101
-        return _parts(_compare_lists(schema, old, []))
+    shape = type(old or new)
+    if (old or new) and type(old) in {shape, type(None)} and type(new) in {shape, type(None)}:
+        # null stands for a map or list without anything in it
+        if _granular_map(schema, old or new):
+            return _parts(_compare_maps(schema, old or {}, new or {}))
+        if schema is not None and _granular_list(schema, old or new):
+            return _parts(_compare_lists(schema, old or [], new or []))
     if _equal(old, new):
         return _SAME
-    if type(old) is not type(new) and (type(old) in {dict, list} or type(new) in {dict, list}):
+    if type(old) is not type(new) and (type(old) in _CONTAINERS or type(new) in _CONTAINERS):
         # what was below the old shape is gone, what is below the new one is there, and the field itself has changed
-        gone = {k: v for k, v in _leaves(schema, old).items() if k != MEMBER} or None
-        come = {k: v for k, v in _leaves(schema, new).items() if k != MEMBER} or None
-        return come, {}, gone
+        return _within(schema, new), {}, _within(schema, old)
     return _MODIFIED
+
+
+def _within(schema: Schema | None, value: Any) -> Fields | None:
+    return {k: v for k, v in _leaves(schema, value).items() if k != MEMBER} or None
 
 
 def _parts(found: _Differences) -> _Nodes:
@@ -482,7 +472,7 @@ def _same_shape(schema: Schema | None, live: Any, config: Any) -> bool:
     return _granular_list(schema, live) and not isinstance(config, dict)
 
 
-def _merge_lists(schema: Schema, live: list[Any], config: list[Any]) -> list[Any]:
+def _merge_lists(schema: Schema, live: list[Any], config: list[Any]) -> list[Any]:  # noqa: C901 - one walk along both
     """Merge two lists by their elements: items of the configuration keep its order, others stay near where they are."""
     ours = [(_element(schema, item), item) for item in config]
     theirs = _pairs(schema, live)
@@ -548,31 +538,35 @@ def _pairs(schema: Schema, items: list[Any]) -> list[tuple[str, Any]]:
 # --- removal
 
 
-def remove(schema: Schema | None, value: Any, fields: Fields) -> Any:
+def remove(schema: Schema | None, value: Any, fields: Fields, kept: Fields | None = None) -> Any:
     """Return a value without the fields of a set; MISSING if nothing is left of it.
 
-    A field that is in the set goes with everything in it, one that is not only loses what is in the set below it.
+    A field that is in the set goes with everything in it, one that is not only loses what is in the set below it. A map
+    or list that loses everything goes, too, unless it is itself in `kept`: then it stays, empty. (Kubernetes makes null
+    of it, which a kind of a CRD cannot store.)
     """
+    kept = kept or {}
     if _granular_map(schema, value):
         result = {}
         for name, item in value.items():
-            node = fields.get(f"f:{name}")
-            if node is None:
-                result[name] = item
-            elif node and MEMBER not in node:
-                rest = remove(_child(schema, name), item, node)
-                if rest is not MISSING:
-                    result[name] = rest
+            rest = _rest(_child(schema, name), item, fields.get(f"f:{name}"), kept.get(f"f:{name}"))
+            if rest is not MISSING:
+                result[name] = rest
         return result or MISSING
-    if _granular_list(schema, value):
-        assert schema is not None  # noqa: S101 - for the type checker: a granular list has a schema
-        rest_items = []
-        for element, item in _pairs(schema, value):
-            node = fields.get(element)
-            if node is None:
-                rest_items.append(item)
-            elif node and MEMBER not in node:
-                rest = remove(schema.items, item, node)
-                rest_items.append({} if rest is MISSING else rest)
-        return rest_items or MISSING
+    if schema is not None and _granular_list(schema, value):
+        rests = [
+            _rest(schema.items, item, fields.get(element), kept.get(element, {}))
+            for element, item in _pairs(schema, value)
+        ]
+        return [rest for rest in rests if rest is not MISSING] or MISSING
     return value
+
+
+def _rest(schema: Schema | None, value: Any, node: Fields | None, held: Fields | None) -> Any:
+    """Return what is left of a value if `node` goes."""
+    if node is None:
+        return value
+    if not node or MEMBER in node:
+        return MISSING
+    rest = remove(schema, value, node, held)
+    return type(value)() if rest is MISSING and held is not None and (not held or MEMBER in held) else rest
