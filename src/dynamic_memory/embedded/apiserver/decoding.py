@@ -26,7 +26,7 @@ from dynamic_memory.quantity import Quantity
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.resource import Resource
 
-__all__ = ["apply_defaults", "canonical_quantity", "decode", "drop_nulls", "duplicate_fields", "strict_error"]
+__all__ = ["apply_defaults", "canonical_quantity", "decode", "drop_nulls", "duplicate_fields", "pruned", "strict_error"]
 
 _MAX_PROBLEMS: Final = 100
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -308,6 +308,11 @@ def _prune_root(schema: Schema, obj: dict[str, Any], problems: list[str], resour
 
 
 _IMPLICIT: Final = ("apiVersion", "kind", "metadata")
+
+
+def pruned(schema: Schema, value: Any) -> Any:
+    """Return a value of a CRD without the fields that its schema does not know."""
+    return _pruned(schema, value, "", [])
 
 
 def _pruned(schema: Schema, value: Any, path: str, problems: list[str], *, root: bool = False) -> Any:

@@ -15,7 +15,7 @@ from dynamic_memory.cel.errors import CostExceeded, EvaluationError
 from dynamic_memory.embedded.apiserver import fields
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.schema import MISSING, Rule, Schema
-from dynamic_memory.embedded.apiserver.values import corresponding
+from dynamic_memory.embedded.apiserver.values import NO_PATH, corresponding
 
 __all__ = ["BUDGET", "check_rules", "rule_path"]
 
@@ -106,7 +106,7 @@ class _Checker:
             return
         detail = self._message(schema, rule, value, path, old) or rule.message.strip() or f"failed rule: {_said(rule)}"
         shown = fields.OMIT if schema.type in ("object", "array") else value
-        where = f"{path}{rule_path(rule.field_path)}" if path else rule_path(rule.field_path).removeprefix(".")
+        where = f"{path}{rule_path(rule.field_path)}".removeprefix(".") or NO_PATH
         self.causes.append(_cause(rule.reason, where, shown, detail))
 
     def _failed(self, schema: Schema, rule: Rule, path: str, error: EvaluationError) -> None:

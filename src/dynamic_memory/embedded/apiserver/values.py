@@ -28,7 +28,7 @@ from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.schema import MISSING, Schema
 from dynamic_memory.errors import DynamicMemoryError, InvalidInput
 
-__all__ = ["list_item_key", "validate_lists", "validate_value"]
+__all__ = ["NO_PATH", "corresponding", "list_item_key", "validate_lists", "validate_value"]
 
 NO_PATH: Final = "<nil>"
 """What messages of allOf, anyOf, oneOf and not have for a path."""
