@@ -57,7 +57,7 @@ def owned(obj: Any) -> dict[str, Any]:
 
 def sets(obj: Any) -> list[field_sets.Path]:
     fields = typed.field_set(CUSTOM, managed_fields.stripped(obj))
-    return list(field_sets.members(field_sets.difference(fields, managed_fields.STRIPPED)))
+    return list(field_sets.members(managed_fields.strip(fields)))
 
 
 @QUIET

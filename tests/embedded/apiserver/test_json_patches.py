@@ -73,8 +73,10 @@ REFUSED = {
     ),
     "no index": (
         op("add", "/a/b/x", value=1),
-        "error in add for path: '/a/b/x': value was not a proper array index: 'x': strconv.Atoi: "
-        + 'parsing "x": invalid syntax',
+        (
+            "error in add for path: '/a/b/x': value was not a proper array index: 'x': "
+            'strconv.Atoi: parsing "x": invalid syntax'
+        ),
     ),
     "no such index to replace": (
         op("replace", "/a/b/7", value=1),

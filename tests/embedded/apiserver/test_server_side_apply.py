@@ -336,8 +336,10 @@ REFUSED = {
     ),
     "no key": (
         {"spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}},
-        ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key "
-        + 'fields ["name"] (and doesn\'t have default values for any key fields)',
+        (
+            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key "
+            'fields ["name"] (and doesn\'t have default values for any key fields)'
+        ),
     ),
     "several": (
         {"spec": {"x": 1, "y": 1}},

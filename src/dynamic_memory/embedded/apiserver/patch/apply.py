@@ -77,7 +77,8 @@ def apply(
         raise bad_request("metadata.managedFields must be nil")
     _check(schema, config)
     try:
-        before = managed_fields.decode((live or {}).get("metadata", {}).get("managedFields"))
+        stored = (live or {}).get("metadata", {}).get("managedFields")
+        before = managed_fields.decode(stored, stored)
     except (ValueError, TypeError) as error:
         raise StatusError(500, "", f"failed to decode managed fields: {error}") from None
     old = managed_fields.stripped(live) if live is not None else {"apiVersion": said, "kind": config.get("kind")}
@@ -102,7 +103,7 @@ def apply(
             raise _conflict(rest) from None
         new, managers = writer.apply(config, before, force=True)
     if new is not old and writer.name in managers:
-        managers[writer.name] = managers[writer.name]._replace(time=time)
+        managers[writer.name] = Entry(managers[writer.name].fields, api_version, time)
     if manager == "kubectl":
         new = _with_last_applied(new, config)
     return managed_fields.stripped(new, managers)
@@ -163,23 +164,24 @@ class _Writer:
             _Conflicts: others own fields that would change.
 
         """
-        said = typed.field_set(self.schema, config)
+        said = managed_fields.strip(typed.field_set(self.schema, config))
         if self.reset:
             said = field_sets.without(said, self.reset)
         last = before.get(self.name)
-        managers = {**before, self.name: Entry(said, self.version, last.time if last else None)}
+        if last is not None and last.fields == said and last.version == self.version:
+            ours = last
+        else:
+            ours = Entry(said, self.version, last.time if last else None)
+        managers = {**before, self.name: ours}
         new = typed.merge(self.schema, self.live, config)
-        if last is not None:
+        if last is not None and last is not ours:
             new = self._pruned(new, managers, last)
         if new is not self.live:
             old = typed.with_structs(self.schema) | self.live if self.fresh else self.live
             managers, conflicts = managed_fields.take_over(self._compared(old, new), managers, self.name)
             if conflicts and not force:
                 raise _Conflicts(conflicts)
-        owned = field_sets.difference(said, managed_fields.STRIPPED)
-        if owned:
-            managers[self.name] = managers[self.name]._replace(fields=owned)
-        else:
+        if not said:
             del managers[self.name]
         return new, managers
 

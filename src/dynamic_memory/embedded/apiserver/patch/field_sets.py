@@ -11,6 +11,8 @@ Source: sigs.k8s.io/structured-merge-diff, fieldpath.
 from __future__ import annotations
 
 import json
+import json.encoder
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -36,16 +38,19 @@ Fields = dict[str, Any]
 Path = tuple[str, ...]
 MEMBER = "."
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_ESCAPED = re.compile("[<>&\u2028\u2029]").search
+_quoted = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _json(value: Any) -> str:
-    return _encode(value).translate(_HTML)
+    text = _quoted(value) if type(value) is str else _encode(value)
+    return text.translate(_HTML) if _ESCAPED(text) else text
 
 
 def key_element(keys: Mapping[str, Any]) -> str:
-    """Return the element of an item of a list that is a map."""
-    return "k:" + _json({name: keys[name] for name in sorted(keys)})
+    """Return the element of an item of a list that is a map; `keys` in the order of the alphabet."""
+    return "k:{" + ",".join([f'"{name}":{_json(value)}' for name, value in keys.items()]) + "}"
 
 
 def value_element(value: Any) -> str:
@@ -192,7 +197,7 @@ def canonical(fields: Any) -> Fields:
         if kind[1:] != ":":
             raise ValueError(f"error decoding set: missing colon: {element}")
         if kind == "k:":
-            element = key_element(dict(json.loads(text)))  # noqa: PLW2901 - the same element, spelled our way
+            element = key_element(dict(sorted(json.loads(text).items())))  # noqa: PLW2901 - the same element, spelled our way
         elif kind == "v:":
             element = value_element(json.loads(text))  # noqa: PLW2901
         elif kind not in {"f:", "i:"}:

@@ -18,7 +18,19 @@ from dynamic_memory.embedded.apiserver.patch import field_sets, typed
 from dynamic_memory.embedded.apiserver.patch.field_sets import Fields
 from dynamic_memory.embedded.apiserver.schema import Schema
 
-__all__ = ["Convert", "Entry", "Managers", "Who", "decode", "encode", "reset_fields", "settle", "take_over", "update"]
+__all__ = [
+    "Convert",
+    "Entry",
+    "Managers",
+    "Who",
+    "decode",
+    "encode",
+    "reset_fields",
+    "settle",
+    "strip",
+    "take_over",
+    "update",
+]
 
 UPDATERS = 10
 BEFORE_FIRST_APPLY = "before-first-apply"
@@ -49,25 +61,31 @@ class Entry(NamedTuple):
     fields: Fields
     version: str
     time: str | None
+    stored: dict[str, Any] | None = None
+    """The entry as it is stored, while nothing of it has changed."""
 
 
 Managers = dict[Who, Entry]
 
-STRIPPED: Fields = {
-    "f:apiVersion": {},
-    "f:kind": {},
-    "f:metadata": {
-        field_sets.MEMBER: {},
-        **{
-            f"f:{name}": {}
-            for name in (
-                "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation",
-                "managedFields", "resourceVersion",
-            )
-        },
-    },
-}  # fmt: skip
-"""Fields that nobody owns."""
+_SERVERS = frozenset(
+    f"f:{name}"
+    for name in (
+        "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
+        "resourceVersion",
+    )
+)  # fmt: skip
+"""Fields of metadata that nobody owns."""
+
+
+def strip(fields: Fields) -> Fields:
+    """Return a set without the fields that nobody owns."""
+    result = {element: node for element, node in fields.items() if element not in {"f:apiVersion", "f:kind"}}
+    metadata = result.pop("f:metadata", None)
+    if metadata:
+        rest = {k: v for k, v in metadata.items() if k not in _SERVERS and k != field_sets.MEMBER}
+        if rest:
+            result["f:metadata"] = rest
+    return result
 
 
 def who(manager: str, operation: str, version: str, subresource: str | None) -> Who:
@@ -107,7 +125,8 @@ def decode(entries: Any, known: Any = None) -> Managers:
             "" if entry["operation"] == "Apply" else version,
             entry.get("subresource") or "",
         )
-        managers[name] = Entry(fields, version, entry.get("time"))
+        kept = dict(entry) if fields is entry.get("fieldsV1") else None
+        managers[name] = Entry(fields, version, entry.get("time"), kept)
     return managers
 
 
@@ -118,6 +137,9 @@ def encode(managers: Managers) -> list[dict[str, Any]]:
         managers.items(), key=lambda item: (item[0].operation, item[1].time or "", item[0].manager, item[1].version,
                                             item[0].subresource)
     ):  # fmt: skip
+        if entry.stored is not None:
+            found.append(entry.stored)
+            continue
         shown: dict[str, Any] = {"manager": name.manager, "operation": name.operation, "apiVersion": entry.version}
         if entry.time is not None:
             shown["time"] = entry.time
@@ -223,7 +245,7 @@ def take_over(
         if found.removed:
             fields = field_sets.difference(fields, found.removed)
         if fields:
-            left[name] = entry if fields is entry.fields else entry._replace(fields=fields)
+            left[name] = entry if fields is entry.fields else Entry(fields, entry.version, entry.time)
     return left, conflicts
 
 
@@ -268,7 +290,7 @@ class Comparisons:
 def own_changes(comparisons: Comparisons) -> Fields:
     """Return the fields that a write comes to own."""
     found = field_sets.union(comparisons.own.modified, comparisons.own.added)
-    return field_sets.difference(found, STRIPPED)
+    return strip(found)
 
 
 def update(

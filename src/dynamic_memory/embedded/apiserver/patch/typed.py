@@ -10,6 +10,7 @@ Source: sigs.k8s.io/structured-merge-diff, typed; k8s.io/kube-openapi, pkg/schem
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,9 @@ _NOT_IN_SETS = {
 }
 
 
+_sorted = functools.lru_cache(maxsize=None)(sorted)
+
+
 def _element(schema: Schema, item: Any) -> str:
     """Return the path element of an item of a list.
 
@@ -105,7 +109,7 @@ def _element(schema: Schema, item: Any) -> str:
         what = "a null element" if item is None else "non-map elements"
         raise TypeProblem([f"associative list with keys may not have {what}"])
     keys = {}
-    for name in schema.list_map_keys:
+    for name in _sorted(schema.list_map_keys):
         if name in item:
             keys[name] = item[name]
         else:
