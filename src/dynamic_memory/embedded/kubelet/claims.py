@@ -97,9 +97,9 @@ class ClaimManager:
         return any(pod_uid in state.pods for state in self._claims.values())
 
     def is_prepared(self, pod: Pod) -> bool:
-        """Tell whether all claims of a pod are prepared, and for it."""
+        """Tell whether a pod has claims, and all of them are prepared for it."""
         mine = [state for state in self._claims.values() if pod.metadata.uid in state.pods]
-        return len(mine) == len(claim_names(pod)) and all(state.prepared for state in mine)
+        return bool(mine) and len(mine) == len(claim_names(pod)) and all(state.prepared for state in mine)
 
     async def prepare(self, pod: Pod) -> None:
         """Have all claims of a pod prepared.

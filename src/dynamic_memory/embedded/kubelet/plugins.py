@@ -142,6 +142,7 @@ class Plugins:
         found = {path: path.stat().st_ino for path in sorted(self._folder.iterdir()) if path.is_socket()}
         for path in [path for path, plugin in self._plugins.items() if found.get(path) != plugin.inode]:
             plugin = self._plugins.pop(path)
+            self._gone.setdefault(plugin.name, clock.monotonic())
             log.info("plugin deregistered", extra={"driver": plugin.name})
             await plugin.close()
         for path, inode in found.items():

@@ -101,7 +101,7 @@ class PodRecord:
         self.refused: tuple[str, str] | None = None
         self.started = ""
         self.prepared = False
-        self.start_at = math.inf
+        self.start_at = 0.0
         self.resize: tuple[str, str, int] | None = None
         self.resizing: tuple[str, str, int] | None = None
         self.infeasible = 0

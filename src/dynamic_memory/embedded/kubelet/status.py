@@ -83,7 +83,7 @@ def _conditions(record: PodRecord, shown: str, now: str, written: Iterable[dict[
 
 
 def _condition(  # noqa: PLR0917 - what is judged comes as a tuple
-    old: dict[str, dict[str, Any]], now: str, generation: int, kind: str, good: bool, reason: str = "", message: str = ""
+    old: dict[str, Any], now: str, generation: int, kind: str, good: bool, reason: str = "", message: str = ""
 ) -> dict[str, Any]:
     value: dict[str, Any] = {"type": kind, "status": "True" if good else "False", "observedGeneration": generation}
     value |= {key: text for key, text in (("reason", reason), ("message", message)) if text}

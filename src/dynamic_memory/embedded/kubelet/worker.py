@@ -398,9 +398,7 @@ class Worker:
 
     def _tell(self, kind: str, reason: str, message: str, container: str = "") -> None:
         """Post an event; nobody waits for it."""
-        regarding = ObjectReference(
-            api_version="v1", kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid
-        )
+        regarding = reference(PODS, self.record.object)
         text = f"{message} ({container})" if container and container not in message else message
         task = asyncio.create_task(self._parts.recorder.event(regarding, type=kind, reason=reason, message=text))
         self._background.add(task)
@@ -417,7 +415,7 @@ class Worker:
     # --- after a restart of the kubelet
 
     def _adopt(self) -> None:
-        """Take over what ran when the kubelet was started: from the runtime, or, if that is new too, from the status."""
+        """Take over what ran when the kubelet was started, from the runtime; if that is new too, from the status."""
         record, status = self.record, self.record.object.status
         record.started = str(status.get("startTime") or "")
         record.ip = str(status.get("podIP") or "")
