@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dynamic_memory.embedded.apiserver import bodies
 from dynamic_memory.embedded.apiserver.core import Core
@@ -32,6 +32,10 @@ from dynamic_memory.embedded.apiserver.routes import Route, route
 from dynamic_memory.embedded.apiserver.subresources import COMMON, Subresources, success
 from dynamic_memory.embedded.apiserver.targets import target_of
 from dynamic_memory.embedded.apiserver.writing import Writing
+
+if TYPE_CHECKING:
+    from dynamic_memory.embedded.apiserver.documents import Document
+    from dynamic_memory.embedded.apiserver.openapi import OpenApi
 
 __all__ = ["Api", "Authorizer"]
 
@@ -106,13 +110,11 @@ class Api:
             "deletecollection": self._delete_collection,
         }
         self.subresources = Subresources(core, self.writing, self.deleting, self.decode)
-        self.discovery = Discovery(core.registry)
+        self.address = ""
+        """`host:port` that clients reach the server by."""
         self.unstored: dict[tuple[str, str], Special] = {}
         """Answers for resources that are not stored (reviews, metrics), by group and plural."""
-        self.documents: list[Callable[[Request], Answer | None]] = []
-        """Answers for other paths (OpenAPI), asked in turn."""
-        self.protobuf: Callable[[bytes], Object] | None = None
-        """Decodes bodies in protobuf."""
+        self._documents: tuple[Discovery, OpenApi] | None = None
 
     async def handle(self, request: Request) -> Answer:
         """Answer a request; never raises but when cancelled."""
@@ -143,7 +145,7 @@ class Api:
             namespace=found.namespace,
             name=found.name,
         )
-        self._authorize(request, found)
+        self.authorize(request, found)
         resource = found.resource
         if resource.deprecated:
             request.warnings.append(resource.deprecated)
@@ -172,16 +174,27 @@ class Api:
             raise no_such_path()
         if path in _PROBES or path.rpartition("/")[0] in _PROBES:
             return Response(200, b"ok", "text/plain; charset=utf-8")
-        for special in self.documents:
-            answer = special(request)
-            if answer is not None:
-                return answer
-        document = self.discovery.get(path, request.headers.get("accept", ""), request.headers.get("if-none-match", ""))
+        document = self._document(request, path)
         if document is None:
             raise no_such_path()
         return Response(document.code, document.body, document.content_type, list(document.headers.items()))
 
-    def _authorize(self, request: Request, found: Route) -> None:
+    def _document(self, request: Request, path: str) -> Document | None:
+        if self._documents is None:
+            from dynamic_memory.embedded.apiserver.openapi import OpenApi  # noqa: PLC0415 - a server starts faster
+
+            self._documents = Discovery(self.core.registry, self.address), OpenApi(self.core.registry)
+        discovery, openapi = self._documents
+        accept, known = request.headers.get("accept", ""), request.headers.get("if-none-match", "")
+        return openapi.get(path, accept, request.first("hash"), known) or discovery.get(path, accept, known)
+
+    def authorize(self, request: Request, found: Route) -> None:
+        """Refuse what a user may not do.
+
+        Raises:
+            StatusError: 403.
+
+        """
         if self.authorizer is None:
             return
         resource = found.resource
@@ -214,7 +227,7 @@ class Api:
 
     def decode(self, request: Request, kind: str) -> Object:
         """Return the object of a body."""
-        return bodies.decode_object(request.body, request.media_type, kind, self.protobuf)
+        return bodies.decode_object(request.body, request.media_type, kind, _protobuf)
 
     async def _create(self, request: Request, found: Route) -> Response:
         if found.name:
@@ -267,6 +280,12 @@ class Api:
                 if error.reason != "NotFound":
                     raise
         return self.reading.answer_list(request, found.resource, records)
+
+
+def _protobuf(body: bytes) -> Object:
+    from dynamic_memory.embedded.apiserver.protobuf import decode  # noqa: PLC0415 - few clients send it
+
+    return decode(body)
 
 
 def _quoted(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.collector import Collector
+from dynamic_memory.embedded.apiserver.definitions import Definitions
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.namespaces import Namespaces
 from dynamic_memory.embedded.apiserver.records import Event
@@ -36,18 +37,18 @@ class Background:
         self._queue: asyncio.Queue[Work] = asyncio.Queue()
         self._namespaces = Namespaces(api, root_ca)
         self._collector = Collector(api)
-        self._parts = (self._namespaces, self._collector)
+        self._parts = (Definitions(api), self._namespaces, self._collector)
         self._store = api.core.store
 
     async def prepare(self) -> None:
         """Make what has to be there before the first request; take in what is there already."""
-        await self._namespaces.prepare()
-        for storage in self._store.storages():
-            for record in self._store.everything(storage):
-                for part in self._parts:
+        for part in self._parts:
+            for storage in self._store.storages():
+                for record in self._store.everything(storage):
                     for work in part.known(record):
                         self._queue.put_nowait(work)
         self._store.listen(self._heard)
+        await self._namespaces.prepare()
 
     def _heard(self, event: Event) -> None:
         for part in self._parts:

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dynamic_memory.embedded.apiserver.core import Core
+from dynamic_memory.embedded.apiserver.decoding import decode, duplicate_fields, strict_error
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.patch import managed_fields
 from dynamic_memory.embedded.apiserver.records import Object
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.schema import Schema
 from dynamic_memory.embedded.apiserver.targets import Target
+from dynamic_memory.embedded.apiserver.validation import check_create, check_update, complete
 
 __all__ = ["Contents", "reset_of"]
 
@@ -22,17 +24,35 @@ class Contents:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def check(self, target: Target, obj: Object, raw: bytes = b"") -> None:
-        """Refuse, warn of, or ignore fields that the schema does not know; take them away.
+    def check(self, target: Target, obj: Object, raw: bytes = b"") -> Object:
+        """Return what a client sent as an object of the kind; refuse, warn of, or ignore what is unknown in it.
+
+        Args:
+            target: of the write.
+            obj: as sent, or as a patch made it.
+            raw: the body, if it is JSON: names may be in it twice.
 
         Raises:
-            StatusError: 400.
+            StatusError: 400, there are unknown fields, or some of the wrong type.
 
         """
+        made, problems = decode(target.resource, obj)
+        if target.validation == "Ignore":
+            return made
+        if raw.lstrip()[:1] == b"{":
+            problems += duplicate_fields(raw)
+        if problems and target.validation == "Strict":
+            raise strict_error(target.resource, problems)
+        target.warnings += problems
+        return made
+
+    def canonical(self, target: Target, obj: Object) -> Object:
+        """Return an object with quantities and times in their canonical form."""
+        return decode(target.resource, obj)[0]
 
     def default(self, target: Target, obj: Object) -> Object:
         """Fill in defaults."""
-        return target.resource.strategy.default(obj)
+        return complete(target.resource, obj)
 
     def own(self, target: Target, old: Object | None, new: Object) -> Object:
         """Return the object with its managedFields."""
@@ -51,10 +71,9 @@ class Contents:
 
     def validate(self, target: Target, new: Object, old: Object | None) -> list[Cause]:
         """Return what is wrong with an object."""
-        strategy = target.resource.strategy
         if old is None:
-            return strategy.validate_create(new)
-        return strategy.validate_update(new, old, target.subresource or None)
+            return check_create(target.resource, new)
+        return check_update(target.resource, new, old, target.subresource or None)
 
     def convert(self, resource: Resource) -> managed_fields.Convert | None:
         """Return what gives objects in other versions of a kind; None if there is only one."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -17,9 +17,10 @@ from dynamic_memory.embedded.apiserver.watch import Selection
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.store import Store
 
-__all__ = ["NAMESPACES", "Admission", "AdmissionRequest", "Core", "OpenAdmission", "Operation"]
+__all__ = ["DEFINITIONS", "NAMESPACES", "Admission", "AdmissionRequest", "Core", "OpenAdmission", "Operation"]
 
 NAMESPACES: Final = StorageKey("", "namespaces")
+DEFINITIONS: Final = StorageKey("apiextensions.k8s.io", "customresourcedefinitions")
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
 
@@ -104,6 +105,8 @@ class Core:
         self.clock = clock
         self.snapshots = Snapshots()
         self.admission: Admission = OpenAdmission()
+        self.finishers: dict[StorageKey, Callable[[Object], Object]] = {}
+        """What the server itself says on objects of a kind, last of all before they are stored."""
         self._world = _World(store)
 
     def context(self, resource: Resource, user: UserInfo) -> Context:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dynamic_memory.embedded.apiserver.core import NAMESPACES, AdmissionRequest, Core
+from dynamic_memory.embedded.apiserver.core import DEFINITIONS, NAMESPACES, AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, conflict, forbidden, invalid, not_found
 from dynamic_memory.embedded.apiserver.forms import decoded
 from dynamic_memory.embedded.apiserver.records import Object, Record
@@ -23,8 +23,10 @@ from dynamic_memory.embedded.apiserver.store import Changed
 from dynamic_memory.embedded.apiserver.targets import dry_run_of
 from dynamic_memory.process import clock
 
-__all__ = ["FOREGROUND", "ORPHAN", "DeleteOptions", "Deleting", "Outcome", "options_of"]
+__all__ = ["CLEANUP", "FOREGROUND", "ORPHAN", "DeleteOptions", "Deleting", "Outcome", "options_of"]
 
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""Holds a CustomResourceDefinition until its objects are gone."""
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 PODS = StorageKey("", "pods")
@@ -133,6 +135,8 @@ class Deleting:
     async def _delete_once(self, record: Record, options: DeleteOptions) -> Outcome:
         metadata = record.object["metadata"]
         finalizers = _finalizers(metadata.get("finalizers") or [], options.propagation)
+        if record.storage == DEFINITIONS and not metadata.get("deletionTimestamp") and CLEANUP not in finalizers:
+            finalizers = [*finalizers, CLEANUP]
         grace = _grace(record, options)
         holds = bool(finalizers) or (
             record.storage == NAMESPACES and bool((record.object.get("spec") or {}).get("finalizers"))

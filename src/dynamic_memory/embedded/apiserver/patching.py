@@ -23,12 +23,13 @@ from dynamic_memory.embedded.apiserver.schema import clone
 from dynamic_memory.embedded.apiserver.targets import Target
 from dynamic_memory.embedded.apiserver.writing import Write, Writing
 
-__all__ = ["APPLY", "Patching"]
+__all__ = ["APPLY", "STYLES", "Patching"]
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+STYLES = {"json": JSON_PATCH, "merge": MERGE_PATCH, "strategic": STRATEGIC}
 
 
 class Patching:
@@ -71,15 +72,14 @@ class Patching:
         """Check what a patch made like a body."""
         if not isinstance(new.get("metadata"), dict):
             raise bad_request("the patched object has no metadata")
+        new = self._writing.contents.check(target, new)
         meta.check_names(new, target.resource, target.namespace, target.name)
-        self._writing.contents.check(target, new)
         return new
 
     async def apply(self, target: Target, config: Object) -> Write:
         """Apply a configuration: change what is there, or create it."""
         resource = target.resource
         meta.check_names(config, resource, target.namespace, target.name)
-        self._writing.contents.check(target, config)
         key = (target.namespace, target.name)
         if self._core.store.head(resource.storage, key) is None:
             if target.subresource:
@@ -108,7 +108,7 @@ class Patching:
 
     def _applied(self, target: Target, live: Object | None, config: Object) -> Object:
         resource = target.resource
-        return apply.apply(
+        new = apply.apply(
             resource.schema,
             live,
             config,
@@ -121,6 +121,7 @@ class Patching:
             kind=resource.kind,
             convert=self._writing.contents.convert(resource),
         )
+        return self._writing.contents.canonical(target, new)
 
 
 def _no_manager() -> StatusError:

@@ -36,7 +36,7 @@ class Record:
         self.key = key
         self.object = obj
         self.version = version
-        self._forms: dict[Hashable, bytes] = {}
+        self._forms: dict[Hashable, Any] = {}
 
     @property
     def uid(self) -> str:
@@ -50,9 +50,16 @@ class Record:
 
     def form(self, name: Hashable, make: Callable[[Object], bytes]) -> bytes:
         """Return an encoding, made at its first use."""
-        found = self._forms.get(name)
+        found: bytes | None = self._forms.get(name)
         if found is None:
             found = self._forms[name] = make(self.object)
+        return found
+
+    def kept(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """Return anything that is made of the object, at its first use."""
+        found = self._forms.get(name)
+        if found is None:
+            found = self._forms[name] = make()
         return found
 
     def stamped(self, version: int) -> Record:

@@ -21,7 +21,7 @@ from dynamic_memory.embedded.apiserver.http import Edge
 from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["PORT", "ApiServer", "Options", "serve"]
+__all__ = ["PORT", "ApiServer", "Options", "serve", "write_kubeconfig"]
 
 PORT = 55441
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
         async with _background(api), _listening(server, options, None):
             _log.info("addr = %s", server.address)
             if options.kubeconfig is not None:
-                _write_kubeconfig(options.kubeconfig, server.url)
+                write_kubeconfig(options.kubeconfig, server.url)
             yield server
             await store.close()
     finally:
@@ -123,6 +123,7 @@ async def _listening(server: ApiServer, options: Options, tls: ssl.SSLContext | 
             raise InvalidInput("--port", f"an address that can be listened on ({error})", where) from error
         host, port = runner.addresses[0][:2]
         server.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        server.api.address = server.address
         server.url = f"{'https' if tls else 'http'}://{server.address}"
         yield
     finally:
@@ -130,7 +131,8 @@ async def _listening(server: ApiServer, options: Options, tls: ssl.SSLContext | 
         await runner.cleanup()
 
 
-def _write_kubeconfig(path: Path, url: str) -> None:
+def write_kubeconfig(path: Path, url: str) -> None:
+    """Write a kubeconfig for clients of a server."""
     import yaml  # noqa: PLC0415
 
     name = "embedded"
@@ -138,8 +140,8 @@ def _write_kubeconfig(path: Path, url: str) -> None:
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": name, "cluster": {"server": url}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": ""}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
-        "users": [],
+        "users": [{"name": name, "user": {}}],
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False))

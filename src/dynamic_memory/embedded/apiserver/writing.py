@@ -76,9 +76,9 @@ class Writing:
 
         """
         resource = target.resource
-        meta.check_names(obj, resource, target.namespace, "")
         if not owned:
-            self.contents.check(target, obj, raw)
+            obj = self.contents.check(target, obj, raw)
+        meta.check_names(obj, resource, target.namespace, "")
         obj = self._fresh(target, obj)
         generated = not target.name and bool(obj["metadata"].get("generateName"))
         attempts = NAME_RETRIES if generated else 1
@@ -115,6 +115,9 @@ class Writing:
         await self._core.admission.validate(self._request("CREATE", target, obj, None))
         target.warnings += resource.strategy.warnings(obj)
         key = (target.namespace, name)
+        finisher = self._core.finishers.get(resource.storage)
+        if finisher is not None:
+            obj = finisher(obj)
         stored = resource.to_storage(obj)
         if self._core.store.head(resource.storage, key) is not None:
             raise already_exists(resource, name)
@@ -141,8 +144,8 @@ class Writing:
 
     async def replace(self, target: Target, obj: Object, *, raw: bytes = b"") -> Write:
         """Put a whole object in the place of the one that is there."""
+        obj = self.contents.check(target, obj, raw)
         meta.check_names(obj, target.resource, target.namespace, target.name)
-        self.contents.check(target, obj, raw)
         version = obj["metadata"].get("resourceVersion") or ""
         uid = obj["metadata"].get("uid") or ""
         if not version and not target.resource.builtin:
@@ -205,6 +208,9 @@ class Writing:
             raise invalid(resource.group, resource.kind, target.name, causes)
         await self._core.admission.validate(self._request("UPDATE", target, new, old))
         target.warnings += resource.strategy.warnings(new)
+        finisher = self._core.finishers.get(resource.storage)
+        if finisher is not None and not target.subresource:
+            new = finisher(new)
         if meta.same_content(new, old):
             return Write(record)
         stored = resource.to_storage(new)
@@ -218,7 +224,7 @@ class Writing:
         """Return the new object with everything as it was that this request may not change."""
         resource = target.resource
         if target.subresource == "status":
-            keep = {key: value for key, value in old.items() if key != "status"}
+            keep = {key: clone(value) for key, value in old.items() if key not in {"status", "metadata"}}
             if resource.storage in _STATUS_KEEPS_METADATA:
                 metadata = new["metadata"]
                 for field in ("ownerReferences", "finalizers"):
@@ -291,7 +297,7 @@ def finished(obj: Object) -> bool:
 def _restore(new: Object, old: Object, field: str) -> None:
     new.pop(field, None)
     if field in old:
-        new[field] = old[field]
+        new[field] = clone(old[field])
 
 
 def _no_namespace(name: str) -> StatusError:

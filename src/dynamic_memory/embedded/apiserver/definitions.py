@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CustomResourceDefinitions at work: served as soon as they are stored, cleaned up before they go.
+
+A definition being deleted keeps a finalizer until its objects are gone, as on a real cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+
+from dynamic_memory.embedded.apiserver.core import DEFINITIONS, Core
+from dynamic_memory.embedded.apiserver.crd.kinds import CustomKinds
+from dynamic_memory.embedded.apiserver.deleting import CLEANUP, DeleteOptions
+from dynamic_memory.embedded.apiserver.errors import StatusError
+from dynamic_memory.embedded.apiserver.records import DELETED, Event, Object, Record
+from dynamic_memory.embedded.apiserver.request import UserInfo
+from dynamic_memory.embedded.apiserver.resource import StorageKey
+from dynamic_memory.embedded.apiserver.targets import Target
+
+if TYPE_CHECKING:
+    from dynamic_memory.embedded.apiserver.api import Api
+
+__all__ = ["Definitions"]
+
+_USER = UserInfo("system:apiserver", ("system:masters",))
+Work = Callable[[], Awaitable[None]]
+
+
+class Definitions:
+    """See the module."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._core: Core = api.core
+        self._kinds = CustomKinds(api.core.registry)
+        self._ending: dict[StorageKey, str] = {}
+        api.core.finishers[DEFINITIONS] = self._finished
+
+    def _finished(self, definition: Object) -> Object:
+        """Return a definition with the status that it has once it is stored."""
+        return {**definition, "status": self._kinds.status(definition, self._core.clock.stamp())}
+
+    def known(self, record: Record) -> Iterable[Work]:
+        """Take in an object that was there at the start."""
+        return self._of(record) if record.storage == DEFINITIONS else ()
+
+    def heard(self, event: Event) -> Iterable[Work]:
+        """Return what follows from a change."""
+        record = event.record
+        if record.storage == DEFINITIONS:
+            if event.type != DELETED:
+                return self._of(record)
+            self._kinds.withdraw(record.key[1])
+            self._ending = {storage: name for storage, name in self._ending.items() if name != record.key[1]}
+        elif event.type == DELETED and record.storage in self._ending:
+            name = self._ending[record.storage]
+            return (lambda: self._end(name),)
+        return ()
+
+    def _of(self, record: Record) -> Iterable[Work]:
+        self._kinds.publish(record.object)
+        name = record.key[1]
+        if not record.object["metadata"].get("deletionTimestamp"):
+            return ()
+        spec = record.object["spec"]
+        self._ending[StorageKey(spec["group"], spec["names"]["plural"])] = name
+        return (lambda: self._end(name),)
+
+    async def _end(self, name: str) -> None:
+        """Delete the objects of a definition; when none is left, let it go."""
+        record = self._core.store.head(DEFINITIONS, ("", name))
+        if record is None or CLEANUP not in (record.object["metadata"].get("finalizers") or ()):
+            return
+        spec = record.object["spec"]
+        storage = StorageKey(spec["group"], spec["names"]["plural"])
+        for resource in self._core.registry.versions(storage)[:1]:
+            for found in self._core.store.everything(storage):
+                try:
+                    await self._api.deleting.delete(resource, *found.key, DeleteOptions(), _USER)
+                except StatusError as error:
+                    if error.reason != "NotFound":
+                        raise
+        if self._core.store.everything(storage):
+            return
+
+        def change(old: Object) -> Object:
+            metadata = old["metadata"]
+            metadata["finalizers"] = [each for each in metadata.get("finalizers") or () if each != CLEANUP]
+            return old
+
+        resource = self._core.registry.find(*DEFINITIONS_V1)
+        if resource is not None:
+            await self._api.writing.change(Target(resource, "", name, _USER, []), change)
+
+
+DEFINITIONS_V1 = (DEFINITIONS.group, "v1", DEFINITIONS.plural)
