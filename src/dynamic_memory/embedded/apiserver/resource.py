@@ -91,7 +91,13 @@ class Strategy:
     """What is special about a kind; this one does nothing special. Objects are in the version of the request.
 
     Every method gets objects that it may change and returns them, or new ones.
+
+    Attributes:
+        asks_for_required: whether it says itself which required fields are absent; otherwise the schema does.
+
     """
+
+    asks_for_required = False
 
     def prepare_create(self, obj: dict[str, Any], ctx: Context) -> dict[str, Any]:
         """Reset what clients may not set and fill in what depends on other objects, before admission."""

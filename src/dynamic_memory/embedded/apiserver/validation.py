@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dynamic_memory.embedded.apiserver import fields
+from dynamic_memory.embedded.apiserver.builtin.prototype import GROUP as PROTOTYPE
 from dynamic_memory.embedded.apiserver.decoding import apply_defaults, drop_nulls
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.names import (
@@ -52,7 +53,12 @@ _MAY_BE_ABSENT: Final = frozenset(
 
 
 def name_rule(resource: Resource) -> NameRule:
-    """Return the rule of a kind's names: a DNS subdomain unless the kind has another."""
+    """Return the rule of a kind's names: a DNS subdomain unless the kind has another.
+
+    Names of the prototype may have capitals: its files have (`template-foozer-shared-8Gi`).
+    """
+    if resource.group == PROTOTYPE:
+        return path_segment
     return _NAME_RULES.get((resource.group, resource.kind), dns_subdomain)
 
 
@@ -92,7 +98,8 @@ def check_update(
 def _content(resource: Resource, obj: dict[str, Any], old: Any) -> list[Cause]:
     schema = resource.schema
     if resource.builtin:
-        return [] if schema.ref in _MAY_BE_ABSENT else _absent(schema, obj, "", old)
+        skipped = schema.ref in _MAY_BE_ABSENT or resource.strategy.asks_for_required
+        return [] if skipped else _absent(schema, obj, "", old)
     body = _without_metadata(obj)
     before = old if old is MISSING else _without_metadata(old)
     plain = _plain_root(schema)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import functools
+
 from dynamic_memory.embedded.apiserver.builtin.conversion import convert
 from dynamic_memory.embedded.apiserver.builtin.metrics import metrics_resources
 from dynamic_memory.embedded.apiserver.builtin.prototype import prototype_resources
 from dynamic_memory.embedded.apiserver.builtin.resources import builtin_resources
 from dynamic_memory.embedded.apiserver.resource import Registry
+from dynamic_memory.embedded.apiserver.strategies import strategy_of
 
 __all__ = ["builtin_registry"]
 
@@ -17,4 +20,6 @@ def builtin_registry() -> Registry:
     made = [*builtin_resources(), *metrics_resources(), *prototype_resources()]
     for resource in made:
         convert(resource)
+        if resource.builtin:
+            resource.make_strategy = functools.partial(strategy_of, resource)
     return Registry(made)

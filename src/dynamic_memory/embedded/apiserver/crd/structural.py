@@ -235,7 +235,8 @@ def _map_items(items: Source, keys: list[str], path: str) -> Iterator[Cause]:
             yield fields.invalid(f"{below}.type", inner["type"], text)
         else:
             if inner.get("default") is None and name not in (items.get("required") or ()):
-                text = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
+                text = "this property is in x-kubernetes-list-map-keys, "
+                text += "so it must have a default or be a required property"
                 yield fields.required(f"{below}.default", text)
             if inner.get("nullable"):
                 text = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable"
