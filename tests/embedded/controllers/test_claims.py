@@ -210,9 +210,7 @@ async def test_ten_pods_of_a_template_on_a_pool_for_four_take_turns():
 
     async with controlling(kube), scheduling(kube):
         await until(lambda: attach() and len(bound(kube)) == 4)
-        done = 0
-        while done < 10:
+        for left in range(9, -1, -1):
             kube.remove(PODS, bound(kube)[0], "default")
-            done += 1
-            assert await until(lambda: attach() and len(bound(kube)) == min(4, 10 - done)) < 0.3
+            assert await until(lambda left=left: attach() and len(bound(kube)) == min(4, left)) < 0.3
         await until(lambda: not claims(kube))
