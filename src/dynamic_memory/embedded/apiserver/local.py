@@ -8,7 +8,7 @@ per version and type, however many read them: wire types are immutable.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs
 
@@ -25,7 +25,6 @@ from dynamic_memory.embedded.apiserver.records import Record, encode
 from dynamic_memory.embedded.apiserver.request import INTERNAL, Request, Response, UserInfo
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.routes import Route
-from dynamic_memory.embedded.apiserver.schema import clone
 from dynamic_memory.embedded.apiserver.targets import Target
 from dynamic_memory.kube.errors import from_status
 from dynamic_memory.kube.interface import Body, ObjectList, PatchStyle, WatchEvent
@@ -35,6 +34,11 @@ __all__ = ["LocalKube"]
 
 T = TypeVar("T")
 _ERRORS_FROM = 400
+
+
+def _own(body: Body | Sequence[Body]) -> Any:
+    """Return a copy as it would come over the wire: what is a subclass here (an enum) is plain text there."""
+    return msgspec.json.decode(msgspec.json.encode(body))
 
 
 @contextlib.contextmanager
@@ -130,7 +134,7 @@ class LocalKube:
         with _translated():
             resource = self._resource(kind, "create", place, metadata.get("name") or "")
             target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run)
-            written = await self._api.writing.create(target, clone(dict(body)))
+            written = await self._api.writing.create(target, _own(body))
         return self._decoded(kind, resource, written.record)
 
     async def apply(
@@ -150,7 +154,7 @@ class LocalKube:
             resource = self._resource(kind, "patch", place, metadata["name"], subresource)
             target = self._target(resource, place, metadata["name"], subresource, manager, dry_run=dry_run)
             target.force = force
-            config = clone({"apiVersion": kind.api_version, "kind": kind.kind, **body})
+            config = _own({"apiVersion": kind.api_version, "kind": kind.kind, **body})
             written = await self._api.patching.apply(target, config)
         return self._decoded(kind, resource, written.record)
 
@@ -170,7 +174,7 @@ class LocalKube:
         with _translated():
             resource = self._resource(kind, "patch", namespace, name, subresource)
             target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run)
-            patch = clone(dict(body) if isinstance(body, Mapping) else list(body))
+            patch = _own(body)
             written = await self._api.patching.change(target, STYLES[style], patch)
         return self._decoded(kind, resource, written.record)
 
@@ -181,7 +185,7 @@ class LocalKube:
         with _translated():
             resource = self._resource(kind, "update", namespace, name, subresource)
             target = self._target(resource, namespace, name, subresource)
-            written = await self._api.writing.replace(target, clone(dict(body)))
+            written = await self._api.writing.replace(target, _own(body))
         return self._decoded(kind, resource, written.record)
 
     async def delete(
