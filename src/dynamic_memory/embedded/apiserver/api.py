@@ -25,7 +25,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     no_such_path,
 )
 from dynamic_memory.embedded.apiserver.patching import APPLY, Patching
-from dynamic_memory.embedded.apiserver.reading import Reading
+from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, Reading
 from dynamic_memory.embedded.apiserver.records import Object, encode
 from dynamic_memory.embedded.apiserver.request import Request, Response, Stream, UserInfo, failure, json_response
 from dynamic_memory.embedded.apiserver.routes import Route, route
@@ -86,17 +86,18 @@ class Api:
 
     Args:
         core: shared parts.
+        bookmark_seconds: how often watches say how far they are, when nothing happens.
 
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, bookmark_seconds: float = BOOKMARK_SECONDS) -> None:
         self.core = core
         self.authorizer: Authorizer | None = None
         """None allows everything."""
         self.writing = Writing(core)
         self.deleting = Deleting(core)
         self.patching = Patching(core, self.writing)
-        self.reading = Reading(core)
+        self.reading = Reading(core, bookmark_seconds=bookmark_seconds)
         self._reads: dict[str, Callable[[Request, Route], Answer]] = {
             "get": self.reading.get,
             "list": self.reading.list,

@@ -137,6 +137,9 @@ async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamRespon
         ),
     )
     response.enable_chunked_encoding()
+    transport = incoming.transport
+    if transport is not None:
+        answer.abort = transport.abort  # type: ignore[attr-defined] # of every transport that a server has
     chunks = cast("AsyncIterator[bytes]", answer.chunks)
     await response.prepare(incoming)
     async with contextlib.aclosing(cast("Any", chunks)):
@@ -145,8 +148,8 @@ async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamRespon
                 async with asyncio.timeout(WRITE_SECONDS):
                     await response.write(chunk)
         except (TimeoutError, ConnectionError):
-            if incoming.transport is not None:
-                incoming.transport.abort()
+            if answer.abort is not None:
+                answer.abort()
             return response
     with contextlib.suppress(ConnectionError):
         await response.write_eof()

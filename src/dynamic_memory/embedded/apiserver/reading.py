@@ -174,6 +174,7 @@ class Reading:
             except StatusError as error:
                 yield forms.event_line("ERROR", encode(error.status()))
                 return
+            watcher.too_slow = stream.abort
             try:
                 for start in range(0, len(records), 500):
                     yield b"".join([line(ADDED, record) for record in records[start : start + 500]])
@@ -186,7 +187,8 @@ class Reading:
             finally:
                 store.unwatch(resource.storage, watcher)
 
-        return Stream(chunks())
+        stream = Stream(chunks())
+        return stream
 
     async def _follow(
         self, request: Request, resource: Resource, line: forms.Line, watcher: Watcher, until: float, *, bookmarks: bool

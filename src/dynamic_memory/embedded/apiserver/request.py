@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +97,8 @@ class Stream:
     content_type: str = JSON_TYPE
     headers: list[tuple[str, str]] = field(default_factory=list)
     code: int = 200
+    abort: Callable[[], None] | None = None
+    """Set by who sends it: breaks the connection of a client that does not read."""
 
 
 def json_response(code: int, obj: Any) -> Response:

@@ -18,6 +18,7 @@ from dynamic_memory.embedded.apiserver.builtin import builtin_registry
 from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.http import Edge
+from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS
 from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.errors import InvalidInput
 
@@ -37,6 +38,7 @@ class Options:
         data_dir: where objects are kept; None = in memory only.
         clock: the server's time.
         kubeconfig: file to write, for clients; None = none.
+        bookmark_seconds: how often watches say how far they are, when nothing happens.
 
     """
 
@@ -45,6 +47,7 @@ class Options:
     data_dir: Path | None = None
     clock: Clock | None = None
     kubeconfig: Path | None = None
+    bookmark_seconds: float = BOOKMARK_SECONDS
 
 
 class ApiServer:
@@ -70,7 +73,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
     clock = options.clock or Clock()
     store = _store(options)
     core = Core(store, builtin_registry(), clock)
-    api = Api(core)
+    api = Api(core, bookmark_seconds=options.bookmark_seconds)
     server = ApiServer(api, Edge(api))
     try:
         async with _background(api), _listening(server, options, None):

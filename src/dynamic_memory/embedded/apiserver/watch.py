@@ -89,6 +89,8 @@ class Watcher:
         self.selection = selection
         self.cut = False
         """Whether it was too slow, or the server stops: there are no more events."""
+        self.too_slow: Callable[[], None] | None = None
+        """Called when the watch ends because nobody takes what it brings."""
         self._queue: deque[Seen] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
@@ -99,6 +101,8 @@ class Watcher:
             return
         if len(self._queue) >= QUEUE:
             self.stop()
+            if self.too_slow is not None:
+                self.too_slow()
             return
         self._queue.append(seen)
         self._wake()
