@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists over HTTP: selectors, pages, versions: rows A13–A15."""
+"""Lists over HTTP: selectors, pages, versions: rows A13 to A15."""
 
 from __future__ import annotations
 

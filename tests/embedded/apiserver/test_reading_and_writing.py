@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Create, read, replace and patch over HTTP: rows A04, A12, A23–A26."""
+"""Create, read, replace and patch over HTTP: rows A04, A12, A23 to A26."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ async def test_A26_custom_objects_are_not_replaced_without_a_version(client: Cli
     body = {"apiVersion": "x.example.com/v1", "kind": "Thing", "metadata": {"name": "t"}}
     refused = await client.put(f"{things}/t", body)
     assert refused.json["message"] == (
-        'Thing.x.example.com "t" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update'
+        'Thing.x.example.com "t" is invalid: metadata.resourceVersion: Invalid value: 0: '
+        "must be specified for an update"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches over HTTP: rows A16–A18, and clients that do not keep up."""
+"""Watches over HTTP: rows A16 to A18, and clients that do not keep up."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ async def test_a_slow_watcher_is_cut_off_and_holds_up_nobody(
         await quick.count(60)
     collection = running_server.server.core.store._of(("", "configmaps"))
     async with asyncio.timeout(10):
-        while collection.watchers._any:
+        while collection.watchers._any:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.005)
     writer.close()
 

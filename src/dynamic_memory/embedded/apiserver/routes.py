@@ -70,7 +70,7 @@ def _verb(method: str, name: str, *, watch: bool) -> str:
             return "watch"
         return "get" if name else "list"
     verb = _VERBS.get(method)
-    if verb is None:
+    if verb is None or (verb in {"update", "patch"} and not name):
         raise _UNKNOWN
     return "deletecollection" if verb == "delete" and not name else verb
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from dynamic_memory.embedded.apiserver.api import Api
+from dynamic_memory.embedded.apiserver.background import Background
 from dynamic_memory.embedded.apiserver.builtin import builtin_registry
 from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.core import Core
@@ -53,7 +54,8 @@ class Options:
 class ApiServer:
     """See the module. Made by `serve`."""
 
-    def __init__(self, api: Api, edge: Edge) -> None:
+    def __init__(self, api: Api, edge: Edge, background: Background) -> None:
+        self.background = background
         self.api = api
         self.core = api.core
         self.edge = edge
@@ -74,9 +76,9 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
     store = _store(options)
     core = Core(store, builtin_registry(), clock)
     api = Api(core, bookmark_seconds=options.bookmark_seconds)
-    server = ApiServer(api, Edge(api))
+    server = ApiServer(api, Edge(api), Background(api))
     try:
-        async with _background(api), _listening(server, options, None):
+        async with _working(server.background), _listening(server, options, None):
             _log.info("addr = %s", server.address)
             if options.kubeconfig is not None:
                 write_kubeconfig(options.kubeconfig, server.url)
@@ -98,10 +100,7 @@ def _store(options: Options) -> Store:
 
 
 @contextlib.asynccontextmanager
-async def _background(api: Api) -> AsyncIterator[None]:
-    from dynamic_memory.embedded.apiserver.background import Background  # noqa: PLC0415
-
-    background = Background(api)
+async def _working(background: Background) -> AsyncIterator[None]:
     await background.prepare()
     task = asyncio.create_task(background.run(), name="apiserver-background")
     try:
