@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policies of deploy/ as they are, asked of the embedded API server: the cases of tests/cluster/test_policies.py."""
+"""The policies of deploy/ as they are, in the embedded API server: the cases that real clusters are asked, too."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from tests.embedded.support.asking import Asking, Refused
