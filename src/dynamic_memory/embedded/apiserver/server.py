@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from dynamic_memory.embedded.apiserver.admission.policies import Policies
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.background import Background
 from dynamic_memory.embedded.apiserver.builtin import builtin_registry
@@ -75,6 +76,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
     clock = options.clock or Clock()
     store = _store(options)
     core = Core(store, builtin_registry(), clock)
+    core.admission = Policies(store, core.registry)
     api = Api(core, bookmark_seconds=options.bookmark_seconds)
     server = ApiServer(api, Edge(api), Background(api))
     try:

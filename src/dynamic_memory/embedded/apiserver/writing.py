@@ -79,32 +79,32 @@ class Writing:
         if not owned:
             obj = self.contents.check(target, obj, raw)
         meta.check_names(obj, resource, target.namespace, "")
-        obj = self._fresh(target, obj)
+        obj = self._fresh(target, obj, owned=owned)
         generated = not target.name and bool(obj["metadata"].get("generateName"))
         attempts = NAME_RETRIES if generated else 1
         while True:
             attempts -= 1
             try:
-                return Write(await self._create_once(target, obj, owned=owned), created=True)
+                return Write(await self._create_once(target, obj), created=True)
             except StatusError as error:
                 if error.reason != "AlreadyExists" or not attempts:
                     raise
                 obj["metadata"]["name"] = meta.generate_name(obj["metadata"]["generateName"])
 
-    def _fresh(self, target: Target, obj: Object) -> Object:
+    def _fresh(self, target: Target, obj: Object, *, owned: bool) -> Object:
         resource = target.resource
         now = clock.rfc3339(self._core.clock.now() if target.dry_run else self._core.clock.creation())
         meta.new_metadata(obj, resource, str(uuid.uuid4()), now)
         if "status" in resource.subresources and not target.subresource:
             obj.pop("status", None)
         obj = self.contents.default(target, obj)
-        return resource.strategy.prepare_create(obj, self._core.context(resource, target.user))
-
-    async def _create_once(self, target: Target, obj: Object, *, owned: bool) -> Record:
-        resource = target.resource
-        self._namespace_exists(target)
         if not owned:
             obj = self.contents.own(target, None, obj)
+        return resource.strategy.prepare_create(obj, self._core.context(resource, target.user))
+
+    async def _create_once(self, target: Target, obj: Object) -> Record:
+        resource = target.resource
+        self._namespace_exists(target)
         obj = await self._admit("CREATE", target, obj, None)
         name = obj["metadata"].get("name") or ""
         if not name:
@@ -196,10 +196,10 @@ class Writing:
         resource = target.resource
         new = self._kept(target, new, old)
         new = self.contents.default(target, new)
-        context = self._core.context(resource, target.user)
-        new = resource.strategy.prepare_update(new, clone(old), context, target.subresource or None)
         if not owned:
             new = self.contents.own(target, old, new)
+        context = self._core.context(resource, target.user)
+        new = resource.strategy.prepare_update(new, clone(old), context, target.subresource or None)
         new = await self._admit("UPDATE", target, new, old)
         if meta.has_generation(resource) and meta.changed_generation(new, old, resource):
             new["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
@@ -265,8 +265,8 @@ class Writing:
         new = await self._core.admission.mutate(request)
         if new is obj:
             return obj
-        new = self.contents.default(target, new)
-        return self.contents.own(target, old, new)
+        # what admission changes belongs to nobody
+        return self.contents.default(target, new)
 
     def _request(self, operation: str, target: Target, obj: Object, old: Object | None) -> AdmissionRequest:
         return AdmissionRequest(
