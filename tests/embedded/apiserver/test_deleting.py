@@ -53,7 +53,7 @@ async def test_a_deletion_is_answered_with_a_status_and_the_watch_with_the_last_
         ({"uid": "00000000-0000-0000-0000-000000000000"}, "Precondition failed: UID in precondition: 0000"),
         (
             {"resourceVersion": "1"},
-            "Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in object",
+            "Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from tests.embedded.support.servers import Running
 from tests.support.kube_conformance import CHECKS, Check
 
 from dynamic_memory.api.kinds import NAMESPACES
+from dynamic_memory.embedded.apiserver.kubeconfig import write_kubeconfig
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.kube.client import Client
 from dynamic_memory.kube.interface import Kube
@@ -19,17 +20,11 @@ from dynamic_memory.kube.interface import Kube
 async def kube(request: pytest.FixtureRequest, running_server: Running, tmp_path) -> AsyncIterator[Kube]:
     found: Kube = LocalKube(running_server.server.api)
     if request.param == "over HTTP":
-        found = Client.from_environment(str(kubeconfig(tmp_path, running_server.server.url)))
+        write_kubeconfig(tmp_path / "kubeconfig", await running_server.server.kubeconfig())
+        found = Client.from_environment(str(tmp_path / "kubeconfig"))
     await found.create(NAMESPACES, {"metadata": {"name": "test"}})
     yield found
     await found.close()
-
-
-def kubeconfig(folder, url):
-    from dynamic_memory.embedded.apiserver.server import write_kubeconfig
-
-    write_kubeconfig(folder / "kubeconfig", url)
-    return folder / "kubeconfig"
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -46,7 +46,7 @@ class Edge:
 
     def __init__(self, api: Api, authenticate: Authenticate | None = None) -> None:
         self._api = api
-        self._authenticate = authenticate or _anybody
+        self.authenticate = authenticate or _anybody
         self.audit: Callable[[Request, int, float], None] | None = None
         """Told of each answered request with its code and duration in seconds; watches when they begin."""
 
@@ -60,7 +60,7 @@ class Edge:
             _Headers(incoming.headers),
         )
         try:
-            request.user = await self._authenticate(incoming)
+            request.user = await self.authenticate(incoming)
             if incoming.can_read_body:
                 request.body = await _body(incoming)
             answer = await self._api.handle(request)

@@ -41,14 +41,14 @@ def kubeconfig(
         user["client-key-data"] = _base64(client.key)
     if token:
         user["token"] = token
-    context = {"cluster": name, "user": name} if user else {"cluster": name, "user": ""}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": name, "cluster": cluster}],
-        "contexts": [{"name": name, "context": context}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
-        "users": [{"name": name, "user": user}] if user else [],
+        # some clients insist on a user, even on one without credentials
+        "users": [{"name": name, "user": user}],
     }
 
 

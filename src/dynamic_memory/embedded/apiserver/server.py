@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -20,13 +20,20 @@ from dynamic_memory.embedded.apiserver.builtin import builtin_registry
 from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.http import Edge
+from dynamic_memory.embedded.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS
+from dynamic_memory.embedded.apiserver.security import SecurityOptions, secured
 from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.errors import InvalidInput
+from dynamic_memory.process.clock import now
 
-__all__ = ["PORT", "ApiServer", "Options", "serve", "write_kubeconfig"]
+if TYPE_CHECKING:
+    from dynamic_memory.embedded.apiserver.tls import Authority
+
+__all__ = ["PORT", "ApiServer", "Options", "serve"]
 
 PORT = 55441
+ADMINISTRATOR = "kubernetes-admin"
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +46,10 @@ class Options:
         port: 0 = any free one.
         data_dir: where objects are kept; None = in memory only.
         clock: the server's time.
-        kubeconfig: file to write, for clients; None = none.
+        kubeconfig: file to write, for clients; None = none. Over TLS it has a certificate of an administrator.
+        tls: whether to serve HTTPS, by an authority of its own.
+        tls_hosts: names and addresses in the certificate beside those of this machine.
+        security: what is checked.
         bookmark_seconds: how often watches say how far they are, when nothing happens.
 
     """
@@ -49,20 +59,40 @@ class Options:
     data_dir: Path | None = None
     clock: Clock | None = None
     kubeconfig: Path | None = None
+    tls: bool = False
+    tls_hosts: tuple[str, ...] = ()
+    security: SecurityOptions = field(default_factory=SecurityOptions)
     bookmark_seconds: float = BOOKMARK_SECONDS
 
 
 class ApiServer:
-    """See the module. Made by `serve`."""
+    """See the module. Made by `serve`.
 
-    def __init__(self, api: Api, edge: Edge, background: Background) -> None:
-        self.background = background
+    Attributes:
+        authority: signs certificates; None without TLS.
+        address: `host:port` once it listens.
+
+    """
+
+    def __init__(self, api: Api, edge: Edge, background: Background, authority: Authority | None) -> None:
         self.api = api
         self.core = api.core
         self.edge = edge
+        self.background = background
+        self.authority = authority
         self.address = ""
-        """`host:port` once it listens."""
-        self.url = ""
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"{'http' if self.authority is None else 'https'}://{self.address}"
+
+    async def kubeconfig(self) -> dict[str, Any]:
+        """Return a kubeconfig of an administrator."""
+        if self.authority is None:
+            return kubeconfig(self.url)
+        client = await asyncio.to_thread(self.authority.client, ADMINISTRATOR, ["system:masters"])
+        return kubeconfig(self.url, ca=self.authority.certificate, client=client)
 
 
 @contextlib.asynccontextmanager
@@ -70,22 +100,26 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
     """Serve while the context is open.
 
     Raises:
-        InvalidInput: the address or the data folder cannot be used.
+        InvalidInput: the address, the data folder or another file cannot be used.
 
     """
-    clock = options.clock or Clock()
     store = _store(options)
-    core = Core(store, builtin_registry(), clock)
-    core.admission = Policies(store, core.registry)
-    api = Api(core, bookmark_seconds=options.bookmark_seconds)
-    server = ApiServer(api, Edge(api), Background(api))
     try:
-        async with _working(server.background), _listening(server, options, None):
-            _log.info("addr = %s", server.address)
-            if options.kubeconfig is not None:
-                write_kubeconfig(options.kubeconfig, server.url)
-            yield server
-            await store.close()
+        core = Core(store, builtin_registry(), options.clock or Clock())
+        core.admission = Policies(store, core.registry)
+        api = Api(core, bookmark_seconds=options.bookmark_seconds)
+        authority = await asyncio.to_thread(_authority, options) if options.tls else None
+        root = authority.certificate.decode() if authority is not None else ""
+        edge = Edge(api)
+        server = ApiServer(api, edge, Background(api, root), authority)
+        async with secured(api, options.security, options.data_dir) as security:
+            edge.authenticate = security.authenticator
+            edge.audit = security.audit
+            async with _working(server.background, security.prepare), _listening(server, options):
+                _log.info("addr = %s", server.address)
+                if options.kubeconfig is not None:
+                    await asyncio.to_thread(write_kubeconfig, options.kubeconfig, await server.kubeconfig())
+                yield server
     finally:
         await store.close()
 
@@ -101,9 +135,16 @@ def _store(options: Options) -> Store:
     return store
 
 
+def _authority(options: Options) -> Authority:
+    from dynamic_memory.embedded.apiserver.tls import Authority  # noqa: PLC0415 - only if wanted
+
+    return Authority(options.data_dir, now())
+
+
 @contextlib.asynccontextmanager
-async def _working(background: Background) -> AsyncIterator[None]:
+async def _working(background: Background, prepare: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     await background.prepare()
+    await prepare()
     task = asyncio.create_task(background.run(), name="apiserver-background")
     try:
         yield
@@ -113,13 +154,16 @@ async def _working(background: Background) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _listening(server: ApiServer, options: Options, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
+async def _listening(server: ApiServer, options: Options) -> AsyncIterator[None]:
+    context = None
+    if server.authority is not None:
+        context = await asyncio.to_thread(server.authority.server_context, [options.bind, *options.tls_hosts])
     runner = web.ServerRunner(
         web.Server(server.edge.handle, access_log=None), handle_signals=False, shutdown_timeout=2.0
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, options.bind, options.port, ssl_context=tls, backlog=1024)
+        site = web.TCPSite(runner, options.bind, options.port, ssl_context=context, backlog=1024)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
@@ -128,24 +172,8 @@ async def _listening(server: ApiServer, options: Options, tls: ssl.SSLContext | 
         host, port = runner.addresses[0][:2]
         server.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         server.api.address = server.address
-        server.url = f"{'https' if tls else 'http'}://{server.address}"
         yield
     finally:
+        # watches end first: connections would be waited for otherwise
         await server.core.store.close()
         await runner.cleanup()
-
-
-def write_kubeconfig(path: Path, url: str) -> None:
-    """Write a kubeconfig for clients of a server."""
-    import yaml  # noqa: PLC0415
-
-    name = "embedded"
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": url}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        "current-context": name,
-        "users": [{"name": name, "user": {}}],
-    }
-    path.write_text(yaml.safe_dump(content, sort_keys=False))

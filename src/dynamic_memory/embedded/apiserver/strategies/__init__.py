@@ -11,6 +11,7 @@ from dynamic_memory.embedded.apiserver.resource import DEFAULT_STRATEGY, Resourc
 __all__ = ["strategy_of"]
 
 _STRATEGIES: Final = {
+    ("", "Namespace"): ("strategies.namespaces", "NamespaceStrategy"),
     ("", "Pod"): ("strategies.pods", "PodStrategy"),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): ("crd.definition", "DefinitionStrategy"),
     ("resource.k8s.io", "DeviceClass"): ("strategies.claims", "ClassStrategy"),
