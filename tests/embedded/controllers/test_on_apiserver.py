@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -46,7 +48,7 @@ from dynamic_memory.process import clock
 class Cluster:
     """An API server with scheduler, controllers and a kubelet that runs everything."""
 
-    def __init__(self, kube, other):
+    def __init__(self, kube, other) -> None:
         self.kube = kube
         self.other = other
         self.ends: set[str] = set()
@@ -114,8 +116,6 @@ async def embedded(*, http=False):
 
 
 def _kubeconfig(stack, url):
-    import tempfile
-
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     content = {
         "apiVersion": "v1",
@@ -125,10 +125,9 @@ def _kubeconfig(stack, url):
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": {}}],
     }
-    path = f"{folder}/config"
-    with open(path, "w", encoding="utf-8") as file:
-        yaml.safe_dump(content, file)
-    return path
+    path = Path(folder) / "config"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
 
 
 async def eventually(question, seconds=15.0):

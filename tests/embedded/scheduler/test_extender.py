@@ -29,7 +29,7 @@ from dynamic_memory.embedded.scheduler import ExtenderConfig, SchedulerConfig
 class Server:
     """An extender that notes what it is asked and answers what it is told to."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked: list[tuple[str, dict]] = []
         self.answers: dict[str, object] = {}
         self.url = ""

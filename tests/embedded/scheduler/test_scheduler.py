@@ -28,7 +28,7 @@ from tests.embedded.support.scheduling import (
     until,
 )
 
-from dynamic_memory.allocation import Inventory
+from dynamic_memory.allocation import Allocator, Inventory
 from dynamic_memory.api.kinds import DEVICE_CLASSES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from dynamic_memory.embedded.scheduler import SchedulerConfig
 from dynamic_memory.embedded.scheduler.binding import FINALIZER
@@ -174,6 +174,30 @@ async def test_full_pool_four_of_ten_run_and_each_deletion_lets_one_in_at_once()
             assert await until(lambda: len(bound(kube)) == 4) < 0.1
         used = sum(bool(status_of(kube, f"c{number}").get("allocation")) for number in range(10))
         assert used == 4
+
+
+async def test_a_herd_of_waiting_pods_is_looked_at_once(monkeypatch):
+    kube = cluster()
+    pool(kube, 4 * GI, "n1", "n2")
+    for number in range(200):
+        kube.put(RESOURCE_CLAIMS, claim(f"c{number}"))
+        kube.put(PODS, pod(f"p{number}", claims={"m": f"c{number}"}))
+    searches = 0
+    plan = Allocator.plan
+
+    def counted(self, claims):
+        nonlocal searches
+        searches += 1
+        return plan(self, claims)
+
+    async with scheduling(kube) as scheduler:
+        await until(lambda: scheduler.queue.count("parked") == 196)
+        await settle(20)
+        monkeypatch.setattr(Allocator, "plan", counted)
+        release(kube, bound(kube)[0], "c0")
+        assert await until(lambda: len(bound(kube)) == 4) < 0.1
+        await until(lambda: scheduler.queue.count("parked") == 195)
+        assert searches < 20
 
 
 async def test_a_pod_is_bound_only_after_every_binding_condition_is_true():

@@ -41,6 +41,8 @@ class ClaimBook:
         self._inventory = inventory
         self._written: dict[tuple[str, str], ResourceClaim] = {}
         self._assumed: dict[str, AllocationResult] = {}
+        self.changes = 0
+        """Grows with everything that may change what is free."""
 
     @property
     def assumed(self) -> Mapping[str, AllocationResult]:
@@ -59,6 +61,7 @@ class ClaimBook:
             InvalidInput: a consumed capacity is no quantity.
 
         """
+        self.changes += 1
         claim = change.object
         place = (claim.metadata.namespace, claim.metadata.name)
         calls = [call_of(*place)]
@@ -83,6 +86,7 @@ class ClaimBook:
 
     def assume(self, claim: ResourceClaim, allocation: AllocationResult) -> None:
         """Count an allocation that was decided."""
+        self.changes += 1
         self._assumed[claim_key(claim)] = allocation
         status = msgspec.structs.replace(claim.status, allocation=allocation)
         self._inventory.put_claim(msgspec.structs.replace(claim, status=status))
@@ -91,6 +95,7 @@ class ClaimBook:
         """Count an assumed allocation no more."""
         if self._assumed.pop(claim_key(claim), None) is None:
             return
+        self.changes += 1
         known = self.get(claim.metadata.namespace, claim.metadata.name)
         if known is None or known.metadata.uid != claim.metadata.uid:
             self._inventory.remove_claim(claim_key(claim))
@@ -105,6 +110,7 @@ class ClaimBook:
             settled: the write was the assumed allocation itself, or took one away.
 
         """
+        self.changes += 1
         if settled:
             self._assumed.pop(claim_key(claim), None)
         place = (claim.metadata.namespace, claim.metadata.name)

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from dynamic_memory.allocation import Allocator, NodeAllocationError, Plan
 from dynamic_memory.api.resource import AllocationResult, ResourceClaim
 from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook, call_of
@@ -25,6 +27,7 @@ __all__ = ["ANYTHING", "Decider", "Failure", "Question", "Success", "call_of_pod
 ANYTHING = "anything"
 """Called with everything else: an extender does not say what could change its mind."""
 
+_HOPELESS_KEPT = 256
 _NOT_ALLOCATABLE = "cannot allocate all claims"
 _NOT_HERE = "resourceclaim not available on the node"
 
@@ -51,9 +54,15 @@ class Question(NamedTuple):
     pod: Pod
     shape: Shape
     claims: list[ResourceClaim]
-    plan: Plan | None
     wanting: list[ResourceClaim]
     allocated: list[ResourceClaim]
+
+
+class _Hopeless(NamedTuple):
+    """What was found not to fit anywhere, and the state of the world in which that was so."""
+
+    state: tuple[int, ...]
+    refused: Counter[str]
 
 
 def call_of_pod(uid: str) -> str:
@@ -84,6 +93,9 @@ class Decider:
         self._book = book
         self._allocator = allocator
         self._failed = failed
+        self._hopeless: dict[tuple[int, bytes], _Hopeless] = {}
+        self.devices_changed = 0
+        """Grows when slices, classes or nodes change."""
 
     def ask(self, pod: Pod) -> Question:
         """Put together what is known of a pod.
@@ -104,8 +116,7 @@ class Decider:
                 )
         wanting = [claim for claim in claims if claim.status.allocation is None]
         allocated = [claim for claim in claims if claim.status.allocation is not None]
-        plan = self._allocator.plan(wanting) if wanting else None
-        return Question(pod, shape, claims, plan, wanting, allocated)
+        return Question(pod, shape, claims, wanting, allocated)
 
     def decide(self, question: Question, order: Sequence[str] | None = None) -> Success | Failure:
         """Find a node.
@@ -123,8 +134,14 @@ class Decider:
         if stale:
             refused[_NOT_HERE] = len(question.shape.fitting())
             return self._failure(question, refused, stale)
+        # A release wakes everybody who waits for the same; only the first ones need looking.
+        known = (question.shape.serial, _wants(question)) if order is None and not question.allocated else None
+        state = (self._nodes.journal.end, self._book.changes, self.devices_changed)
+        if known is not None and known in self._hopeless and self._hopeless[known].state == state:
+            return self._failure(question, Counter(self._hopeless[known].refused), [])
         in_the_way: dict[str, ResourceClaim] = {}
-        allowed = None if question.plan is None else question.plan.possible()
+        plan = self._allocator.plan(question.wanting) if question.wanting else None
+        allowed = None if plan is None else plan.possible()
         with contextlib.closing(question.shape.best(allowed)) as best:
             for info in best if order is None else self._named(question, order):
                 elsewhere = [claim for claim in question.allocated if not usable_on(claim, info.node)]
@@ -132,19 +149,24 @@ class Decider:
                     refused[_NOT_HERE] += 1
                     in_the_way |= {claim.metadata.uid: claim for claim in elsewhere}
                     continue
-                found = self._allocate(question, info, refused)
+                found = _allocate(question, plan, info, refused)
                 if found is not None:
                     return found
+        if known is not None:
+            if len(self._hopeless) >= _HOPELESS_KEPT:
+                self._hopeless.clear()
+            self._hopeless[known] = _Hopeless(state, Counter(refused))
         return self._failure(question, refused, list(in_the_way.values()))
 
     def all_fitting(self, question: Question) -> list[str]:
         """Return every node that fits, best first: what an extender is asked about."""
         names = []
-        allowed = None if question.plan is None else question.plan.possible()
+        plan = self._allocator.plan(question.wanting) if question.wanting else None
+        allowed = None if plan is None else plan.possible()
         with contextlib.closing(question.shape.best(allowed)) as best:
             for info in best:
                 here = all(usable_on(claim, info.node) for claim in question.allocated)
-                if here and self._allocate(question, info, Counter()) is not None:
+                if here and _allocate(question, plan, info, Counter()) is not None:
                     names.append(info.node.metadata.name)
         return names
 
@@ -163,24 +185,10 @@ class Decider:
         found = (self._nodes.get(name) for name in names)
         return [info for info in found if info is not None and info.position in fitting]
 
-    def _allocate(self, question: Question, info: NodeInfo, refused: Counter[str]) -> Success | None:
-        name = info.node.metadata.name
-        if question.plan is None:
-            return Success(name, question.claims, {})
-        try:
-            allocations = question.plan.allocate(name)
-        except NodeAllocationError as error:
-            refused[str(error)] += 1
-            return None
-        if allocations is None:
-            return None
-        pairs = zip(question.wanting, allocations, strict=True)
-        return Success(name, question.claims, {claim.metadata.uid: allocation for claim, allocation in pairs})
-
     def _failure(self, question: Question, refused: Counter[str], in_the_way: list[ResourceClaim]) -> Failure:
         counts, helps = question.shape.reasons()
         rest = len(question.shape.fitting()) - sum(refused.values())
-        if rest > 0 and question.plan is not None:
+        if rest > 0 and question.wanting:
             refused[_NOT_ALLOCATABLE] += rest
         pod = question.pod
         blockers = {NODES, *helps, call_of_pod(pod.metadata.uid)}
@@ -188,6 +196,26 @@ class Decider:
             blockers.add(DEVICES)
             blockers |= {call_of(claim.metadata.namespace, claim.metadata.name) for claim in question.claims}
         return Failure(describe(len(self._nodes), counts + refused), frozenset(blockers), in_the_way)
+
+
+def _allocate(question: Question, plan: Plan | None, info: NodeInfo, refused: Counter[str]) -> Success | None:
+    name = info.node.metadata.name
+    if plan is None:
+        return Success(name, question.claims, {})
+    try:
+        allocations = plan.allocate(name)
+    except NodeAllocationError as error:
+        refused[str(error)] += 1
+        return None
+    if allocations is None:
+        return None
+    pairs = zip(question.wanting, allocations, strict=True)
+    return Success(name, question.claims, {claim.metadata.uid: allocation for claim, allocation in pairs})
+
+
+def _wants(question: Question) -> bytes:
+    """Return what the claims ask for: equal for pods of one workload."""
+    return msgspec.json.encode([claim.spec for claim in question.wanting], order="deterministic")
 
 
 def describe(nodes: int, reasons: Mapping[str, int]) -> str:

@@ -195,6 +195,8 @@ class Scheduler:
         self._call(DEVICES)
 
     def _call(self, *names: str) -> None:
+        if DEVICES in names or NODES in names:
+            self._decider.devices_changed += 1
         self.queue.call(*names, ANYTHING)
 
     async def _flush_forever(self) -> None:

@@ -9,6 +9,7 @@ and in the words of the scheduler of Kubernetes: cordons, the node's name, taint
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter, OrderedDict
 from collections.abc import Generator
 from typing import NamedTuple
@@ -49,9 +50,17 @@ _UNSELECTED = Verdict(("node(s) didn't match Pod's node affinity/selector",), NO
 
 
 class Shape:
-    """What pods want of a node, and how the nodes stand to it."""
+    """What pods want of a node, and how the nodes stand to it.
 
-    def __init__(self, pod: Pod, table: NodeTable) -> None:
+    Args:
+        pod: one of these pods.
+        table: the nodes.
+        serial: tells shapes apart.
+
+    """
+
+    def __init__(self, pod: Pod, table: NodeTable, serial: int = 0) -> None:
+        self.serial = serial
         self.requests: Amounts = pod_requests(pod)
         self._cpu, self._memory = nonzero(pod)
         self._tolerations = pod.spec.tolerations
@@ -201,6 +210,7 @@ class Shapes:
     def __init__(self, table: NodeTable) -> None:
         self._table = table
         self._known: OrderedDict[bytes, Shape] = OrderedDict()
+        self._serials = itertools.count()
 
     def of(self, pod: Pod) -> Shape:
         """Return the shape of a pod.
@@ -223,7 +233,7 @@ class Shapes:
         )
         shape = self._known.get(key)
         if shape is None:
-            shape = self._known[key] = Shape(pod, self._table)
+            shape = self._known[key] = Shape(pod, self._table, next(self._serials))
             if len(self._known) > _SHAPES_KEPT:
                 self._known.popitem(last=False)
         else:
