@@ -26,6 +26,7 @@ from dynamic_memory.embedded.apiserver.errors import Cause, StatusError, forbidd
 from dynamic_memory.embedded.apiserver.patch import typed
 from dynamic_memory.embedded.apiserver.records import Object, encode
 from dynamic_memory.embedded.apiserver.resource import Registry, Resource
+from dynamic_memory.embedded.apiserver.schema import clone
 from dynamic_memory.embedded.apiserver.store import Store
 
 __all__ = ["Audit", "Default", "Evaluation"]
@@ -209,7 +210,7 @@ class Evaluation:
                 continue
             if changed is not obj:
                 resource = view.request.resource
-                view.obj = self._default(resource, view.back(changed, one.matched))
+                view.obj = self._default(resource, clone(view.back(changed, one.matched)))
 
     def _invocations(
         self, view: _View, matches: tuple[Match[Any], ...], refusals: list[_Refusal]

@@ -14,8 +14,9 @@ from dynamic_memory.embedded.apiserver.admission.defaults import PodDefaults
 from dynamic_memory.embedded.apiserver.admission.index import Index
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest
 from dynamic_memory.embedded.apiserver.records import Object
-from dynamic_memory.embedded.apiserver.resource import Registry, Resource
+from dynamic_memory.embedded.apiserver.resource import Registry
 from dynamic_memory.embedded.apiserver.store import Store
+from dynamic_memory.embedded.apiserver.validation import complete
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.admission.evaluation import Audit, Default, Evaluation
@@ -53,7 +54,7 @@ class Policies:
     ) -> None:
         self._store = store
         self._registry = registry
-        self._default = default or _default
+        self._default = default or complete
         self._audited = audited or _unaudited
         self._mutating = Index(store, registry, "mutatingadmissionpolicies", _mutating)
         self._validating = Index(store, registry, "validatingadmissionpolicies", _validating)
@@ -90,10 +91,6 @@ class Policies:
         matches = self._validating.matches(request)
         if matches:
             self._evaluating.validate(request, matches)
-
-
-def _default(resource: Resource, obj: Object) -> Object:
-    return resource.strategy.default(obj)
 
 
 def _unaudited(request: AdmissionRequest, key: str, value: str) -> None:
