@@ -10,7 +10,7 @@ PYTEST   := $(BIN)/python -m pytest
 JOBS     ?= 2
 
 .DEFAULT_GOAL := all
-.PHONY: all help install format lint types layers test test-long test-cluster bench build image protos protos-check \
+.PHONY: all help install format lint types layers demo test test-long test-cluster bench build image protos protos-check \
         cluster-bins cluster-prerequisites lock clean
 
 all: format lint types layers test build ## format, lint, types, layers, fast tests, build: what a change has to pass
@@ -40,6 +40,9 @@ types: $(INSTALLED) ## mypy --strict
 
 layers: $(INSTALLED) ## import-linter: which room may import which
 	$(BIN)/lint-imports
+
+demo: $(INSTALLED) ## show the main job on a cluster in one process, in seconds; needs nothing but Python
+	@$(BIN)/dynamic-memory demo
 
 protos: $(INSTALLED) ## generate the gRPC code from the .proto files
 	$(BIN)/python tools/protos.py

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from dynamic_memory.api import names
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import UserInfo
@@ -31,16 +32,37 @@ from dynamic_memory.embedded.cluster.node import SimulatedNode
 from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, node_user
 from dynamic_memory.embedded.controllers.manager import ControllerManager, ControllersConfig
 from dynamic_memory.embedded.kubelet.feed import PodFeed
+from dynamic_memory.embedded.kubelet.objects import NODES, SLICES, Node
 from dynamic_memory.embedded.scheduler.config import SchedulerConfig
 from dynamic_memory.embedded.scheduler.scheduler import Scheduler
+from dynamic_memory.errors import RetryError
 from dynamic_memory.process import clock
 
-__all__ = ["ADMIN", "Cluster"]
+__all__ = ["ADMIN", "Cluster", "NotReady"]
 
 log = logging.getLogger(__name__)
 
 ADMIN = UserInfo("embedded-admin", ("system:masters", "system:authenticated"))
 AGAIN = 1.0
+LOOK = 0.05
+
+
+class NotReady(RetryError):
+    """The cluster did not become ready in time.
+
+    Args:
+        what: is missing.
+        seconds: that were waited.
+
+    """
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self.what = what
+        self.seconds = seconds
+        super().__init__(what, seconds)
+
+    def __str__(self) -> str:
+        return f"the cluster is not ready after {self.seconds:g} s: {self.what}"
 
 
 class Cluster:
@@ -103,6 +125,39 @@ class Cluster:
                     await self._stop()
         finally:
             self.folder.release()
+
+    async def wait_ready(self, timeout: float = 60.0) -> None:
+        """Wait until nodes take pods and, if roles run, all memory is published and every driver registered.
+
+        Raises:
+            NotReady: it took longer than `timeout` seconds.
+
+        """
+        what = ""
+        try:
+            async with asyncio.timeout(timeout):
+                while what := await self._missing():
+                    await clock.sleep(LOOK)
+        except TimeoutError:
+            raise NotReady(what, timeout) from None
+
+    async def _missing(self) -> str:
+        """Return what is not there yet; empty if all is."""
+        nodes = await self.kube.list(NODES)
+        ready = {node.metadata.name for node in nodes.items if _takes_pods(node)}
+        if missing := self.nodes.keys() - ready:
+            return f"{len(missing)} nodes are not ready, {min(missing)} is one"
+        if self.config.roles == "none":
+            return ""
+        fabric = [node for node in self.nodes.values() if node.has_fabric]
+        slices = await self.kube.list(SLICES, fields=f"spec.driver={names.DRIVER}")
+        published = {item.spec["pool"]["name"] for item in slices.items}
+        wanted = {names.fabric_pool(pool.name) for pool in self.config.fabric}
+        wanted |= {names.windows_pool(node.name) for node in fabric}
+        if missing := wanted - published:
+            return f"{len(missing)} pools are not published, {min(missing)} is one"
+        silent = [node.name for node in fabric if names.DRIVER not in node.kubelet.plugins.names]
+        return f"the driver of {silent[0]} is not registered" if silent else ""
 
     # --- parts
 
@@ -210,6 +265,11 @@ class Cluster:
             root = self.folder.node(name) / "host"
             root.mkdir(parents=True, exist_ok=True)
             (root / "faults.json").write_bytes(msgspec.json.encode(found))
+
+
+def _takes_pods(node: Node) -> bool:
+    conditions = {each["type"]: each["status"] for each in node.status.get("conditions") or ()}
+    return conditions.get("Ready") == "True" and not node.spec.get("taints")
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of an embedded cluster, `cluster.yaml`: nodes, fabric, latencies, faults, periods. All of it has defaults."""
+"""The file of an embedded cluster, `cluster.yaml`: nodes, fabric, latencies, faults, times. All has defaults."""
 
 from typing import Any, Literal
 
@@ -154,25 +154,20 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
             InvalidInput: with the field's path.
 
         """
-        domains = [pool.name for pool in self.fabric]
-        seen: set[str] = set()
-        for number, group in enumerate(self.nodes):
-            if not 0 <= group.count <= MAX_NODES:
-                raise InvalidInput(f"nodes[{number}].count", f"0 to {MAX_NODES}", group.count)
-            if group.fabric and group.fabric not in domains:
-                raise InvalidInput(f"nodes[{number}].fabric", f"one of {domains}, or an empty text", group.fabric)
-            for name in node_names(group):
-                if name in seen:
-                    raise InvalidInput(f"nodes[{number}].name", "names that stand once", name)
-                seen.add(name)
-        for name in domains:
-            if domains.count(name) > 1:
-                raise InvalidInput("fabric", "names that stand once", name)
+        _once("fabric", [pool.name for pool in self.fabric])
         for number, pool in enumerate(self.fabric):
             if pool.size <= 0:
                 raise InvalidInput(f"fabric[{number}].size", "more than 0", int(pool.size))
+        domains = ["", *(pool.name for pool in self.fabric)]
+        for number, group in enumerate(self.nodes):
+            if not 0 <= group.count <= MAX_NODES:
+                raise InvalidInput(f"nodes[{number}].count", f"0 to {MAX_NODES}", group.count)
+            if group.fabric is not None and group.fabric not in domains:
+                raise InvalidInput(f"nodes[{number}].fabric", f"one of {domains[1:]}, or an empty text", group.fabric)
+        names = [name for group in self.nodes for name in node_names(group)]
+        _once("nodes", names)
         for name in self.faults.hosts:
-            if name not in seen:
+            if name not in names:
                 raise InvalidInput(f"faults.hosts.{name}", "the name of a node", name)
 
     def domain_of(self, group: NodeConfig) -> PoolConfig | None:
@@ -187,3 +182,9 @@ def node_names(group: NodeConfig) -> list[str]:
     if group.count == 1 and group.name != "node":
         return [group.name]
     return [f"{group.name}-{number}" for number in range(1, group.count + 1)]
+
+
+def _once(field: str, names: list[str]) -> None:
+    again = {name for name in names if names.count(name) > 1}
+    if again:
+        raise InvalidInput(field, "names that stand once", sorted(again))

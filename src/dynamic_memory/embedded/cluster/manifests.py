@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from dynamic_memory.api.wire import Kind
-from dynamic_memory.embedded.apiserver.resource import Registry
+from dynamic_memory.embedded.apiserver.resource import Registry, Resource
 from dynamic_memory.errors import NeverError
 from dynamic_memory.kube.interface import Kube
 
@@ -44,11 +44,11 @@ class UnservedKind(NeverError):
 
     def __init__(self, api_version: str, kind: str) -> None:
         self.api_version = api_version
-        self.kind = kind
+        self.object_kind = kind
         super().__init__(api_version, kind)
 
     def __str__(self) -> str:
-        return f"the API server does not have {self.api_version} {self.kind}"
+        return f"the API server does not have {self.api_version} {self.object_kind}"
 
 
 def manifests() -> list[Traversable]:
@@ -87,14 +87,17 @@ async def apply(kube: Kube, registry: Registry, text: str, *, manager: str = MAN
         found = registry.find_kind(group, version, document["kind"])
         if found is None:
             raise UnservedKind(document["apiVersion"], document["kind"])
-        kind: Kind[dict[str, Any]] = Kind(
-            group=group,
-            version=version,
-            kind=document["kind"],
-            plural=found.plural,
-            namespaced=found.namespaced,
-            type=dict,
-        )
-        await kube.apply(kind, document, manager=manager, force=True)
+        await kube.apply(_kind(found), document, manager=manager, force=True)
         done.append((document["kind"], document["metadata"]["name"]))
     return done
+
+
+def _kind(found: Resource) -> Kind[dict[str, Any]]:
+    return Kind(
+        group=found.group,
+        version=found.version,
+        kind=found.kind,
+        plural=found.plural,
+        namespaced=found.namespaced,
+        type=dict,
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One simulated node: its host, its containers, its kubelet. It can be switched off and on, and its kubelet restarted."""
+"""One simulated node: host, containers, kubelet. It can be switched off and on, and its kubelet restarted."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ class SimulatedNode:
         pool = config.domain_of(group)
         size = Bytes(MIN_BLOCK) if pool is None else pool.block_size
         self.host = open_host(
-            HostConfig(
-                simulated=SimulatedHostConfig(root=self.folder / "host", nodes=group.memory, block_size=size)
-            )
+            HostConfig(simulated=SimulatedHostConfig(root=self.folder / "host", nodes=group.memory, block_size=size))
         )
         self.runtime = Runtime(self.folder, processes=config.run_processes)
         self.kubelet = Kubelet(

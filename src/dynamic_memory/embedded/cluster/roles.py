@@ -2,8 +2,8 @@
 """Our roles in an embedded cluster: coroutines of this process, or processes that can be killed.
 
 Inline they call the API server without sockets, each with the identity that its service account has in a real cluster
-(a driver's and an updater's bound to their node), so the policies hold for them as there. Either way a role that ends is
-started again after a moment, as its Deployment or DaemonSet would.
+(a driver's and an updater's bound to their node), so the policies hold for them as there. Either way a role that ends
+is started again after a moment, as its Deployment or DaemonSet would.
 """
 
 from __future__ import annotations
@@ -174,15 +174,13 @@ class ProcessRole(Role):
         role: see `Role`.
         path: its configuration file.
         log_file: where it logs to.
-        again: start it again when it ends.
 
     """
 
-    def __init__(self, name: str, role: RoleName, path: Path, log_file: Path, *, again: bool = True) -> None:
+    def __init__(self, name: str, role: RoleName, path: Path, log_file: Path) -> None:
         super().__init__(name, role)
         self._path = path
         self._log = log_file
-        self._again = again
         self._process: asyncio.subprocess.Process | None = None
 
     @property
