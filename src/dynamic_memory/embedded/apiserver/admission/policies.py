@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The admission of the embedded API server: what the pipeline calls for each write.
 
-`mutate` fills in what the built-in plugins of Kubernetes do to pods, then applies the MutatingAdmissionPolicies;
-`validate` asks the ValidatingAdmissionPolicies. CEL is loaded when the first policy matches: a server starts without.
+`mutate` looks up the service account of a pod, then applies the MutatingAdmissionPolicies; `validate` asks the
+ValidatingAdmissionPolicies. CEL is loaded when the first policy matches: a server starts without.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dynamic_memory.embedded.apiserver.admission.defaults import PodDefaults
+from dynamic_memory.embedded.apiserver.admission.accounts import Accounts
 from dynamic_memory.embedded.apiserver.admission.index import Index
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest
 from dynamic_memory.embedded.apiserver.records import Object
@@ -58,7 +58,7 @@ class Policies:
         self._audited = audited or _unaudited
         self._mutating = Index(store, registry, "mutatingadmissionpolicies", _mutating)
         self._validating = Index(store, registry, "validatingadmissionpolicies", _validating)
-        self._pods = PodDefaults(store)
+        self._accounts = Accounts(store)
         self._evaluation: Evaluation | None = None
 
     @property
@@ -73,11 +73,11 @@ class Policies:
         """Return the object as it shall become; the same one if nothing changes it.
 
         Raises:
-            StatusError: a plugin refuses the object, or a policy cannot be applied.
+            StatusError: a pod has no account, or a policy cannot be applied.
 
         """
         assert request.object is not None  # noqa: S101 - deletions are not mutated
-        obj = self._pods.fill(request, request.object)
+        obj = self._accounts.admit(request, request.object)
         matches = self._mutating.matches(request)
         return self._evaluating.mutate(request, obj, matches) if matches else obj
 

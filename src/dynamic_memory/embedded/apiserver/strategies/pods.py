@@ -55,7 +55,7 @@ class PodStrategy(Strategy):
     def prepare_create(self, obj: Object, ctx: Context) -> Object:
         """Begin its status, and add what admission adds."""
         spec = obj.setdefault("spec", {})
-        _prioritize(spec, ctx)
+        _prioritize(obj, spec, ctx)
         _tolerate(spec)
         if not spec.get("serviceAccountName"):
             spec["serviceAccountName"] = spec["serviceAccount"] = "default"
@@ -122,7 +122,7 @@ def _request_limits(container: Object) -> None:
             requests.setdefault(name, amount)
 
 
-def _prioritize(spec: Object, ctx: Context) -> None:
+def _prioritize(obj: Object, spec: Object, ctx: Context) -> None:
     """Find the priority of the pod's class, as the Priority admission plugin does.
 
     Raises:
@@ -136,7 +136,7 @@ def _prioritize(spec: Object, ctx: Context) -> None:
     elif name:
         found = ctx.world.get("scheduling.k8s.io", "priorityclasses", "", name) if ctx.world is not None else None
         if found is None:
-            raise _refused(ctx, spec, f"no PriorityClass with name {name} was found")
+            raise _refused(obj, f"no PriorityClass with name {name} was found")
         value, policy = found.get("value", 0), found.get("preemptionPolicy", policy)
     elif ctx.world is not None:
         classes = [one for one in ctx.world.list("scheduling.k8s.io", "priorityclasses") if one.get("globalDefault")]
@@ -149,7 +149,7 @@ def _prioritize(spec: Object, ctx: Context) -> None:
             f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission "
             f"controller computed {value} from the given PriorityClass name"
         )
-        raise _refused(ctx, spec, text)
+        raise _refused(obj, text)
     spec["priority"] = value
     spec.setdefault("preemptionPolicy", policy)
 
@@ -159,9 +159,9 @@ class _Pods:
     plural = "pods"
 
 
-def _refused(ctx: Context, obj: Mapping[str, Any], why: str) -> StatusError:
-    del ctx
-    return forbidden(_Pods(), (obj.get("metadata") or {}).get("name", ""), why)
+def _refused(obj: Mapping[str, Any], why: str) -> StatusError:
+    metadata = obj.get("metadata") or {}
+    return forbidden(_Pods(), metadata.get("name") or metadata.get("generateName") or "Unknown", why)
 
 
 def _tolerate(spec: Object) -> None:
@@ -206,7 +206,7 @@ def _fits_node(new: Object, old: Object, ctx: Context) -> None:
         return
     found = ctx.world.get("", "nodes", "", node)
     if found is None:
-        raise _refused(ctx, new, f'node "{node}" not found')
+        raise _refused(new, f'node "{node}" not found')
     allocatable = (found.get("status") or {}).get("allocatable") or {}
     short = []
     for name in _RESIZABLE:
