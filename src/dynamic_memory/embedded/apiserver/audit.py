@@ -27,6 +27,7 @@ from dynamic_memory.process.clock import rfc3339_micro
 __all__ = ["AuditLog", "entry"]
 
 KEPT = 50_000  # lines in memory at most
+UNAUTHORIZED = 401
 SECRET = ("token", "access_token", "password", "secret")
 FIELDS = ("verb", "group", "version", "resource", "subresource", "namespace", "name", "path")
 
@@ -51,7 +52,8 @@ def entry(request: Request, code: int, seconds: float, at: str) -> dict[str, Any
         at: the time, RFC 3339.
 
     """
-    found: dict[str, Any] = {"time": at, "user": request.user.name}
+    # who sent credentials that are nobody's is not known
+    found: dict[str, Any] = {"time": at, "user": "" if code == UNAUTHORIZED else request.user.name}
     known: Mapping[str, Any] = request.audit
     found |= {field: known[field] for field in FIELDS if known.get(field)}
     found.setdefault("verb", request.method.lower())

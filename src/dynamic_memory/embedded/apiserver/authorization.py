@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from dynamic_memory.embedded.apiserver.node_rights import node_name, node_opinion
@@ -15,10 +16,13 @@ from dynamic_memory.embedded.apiserver.records import Event
 from dynamic_memory.embedded.apiserver.request import UserInfo
 from dynamic_memory.embedded.apiserver.resource import World
 
-__all__ = ["AllowAll", "Decider", "Decision", "RbacAuthorizer"]
+__all__ = ["MASTERS", "AllowAll", "Decider", "Decision", "RbacAuthorizer", "request_verb"]
 
 MASTERS = "system:masters"
 KEPT = 20_000  # decisions that are remembered
+
+request_verb: ContextVar[str] = ContextVar("request_verb", default="update")
+"""The verb of the request that is being answered: admission sees an update where the client sent a patch."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class RbacAuthorizer:
         path: str = "",
     ) -> str | None:
         """Return None if it is allowed, else why it is not; empty when all to be said is that no rule allows it."""
+        request_verb.set(verb)
         decision = self.decide(user, Attributes(verb, group, resource, subresource, namespace, name, path))
         return None if decision.allowed else decision.reason
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dynamic_memory.embedded.apiserver.authorization import Decider
+from dynamic_memory.embedded.apiserver.authorization import Decider, request_verb
 from dynamic_memory.embedded.apiserver.core import Admission, AdmissionRequest
 from dynamic_memory.embedded.apiserver.errors import Cause, invalid
 from dynamic_memory.embedded.apiserver.rbac import Attributes, service_account
@@ -82,7 +82,7 @@ class ClaimRights:
     def _check(self, request: AdmissionRequest) -> None:
         new = (request.object or {}).get("status") or {}
         old = (request.old_object or {}).get("status") or {}
-        verb = "patch" if request.options.get("kind") == "PatchOptions" else "update"
+        verb = request_verb.get()
         causes = []
         if any(new.get(part) != old.get(part) for part in ("allocation", "reservedFor")):
             wanted = Attributes(verb, GROUP, "resourceclaims", "binding")
