@@ -94,10 +94,12 @@ class Strategy:
 
     Attributes:
         asks_for_required: whether it says itself which required fields are absent; otherwise the schema does.
+        keeps_status: whether a new object may come with a status (nodes register with one).
 
     """
 
     asks_for_required = False
+    keeps_status = False
 
     def prepare_create(self, obj: dict[str, Any], ctx: Context) -> dict[str, Any]:
         """Reset what clients may not set and fill in what depends on other objects, before admission."""

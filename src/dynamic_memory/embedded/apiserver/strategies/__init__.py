@@ -10,15 +10,35 @@ from dynamic_memory.embedded.apiserver.resource import DEFAULT_STRATEGY, Resourc
 
 __all__ = ["strategy_of"]
 
+_RBAC: Final = "rbac.authorization.k8s.io"
 _STRATEGIES: Final = {
-    ("", "Namespace"): ("strategies.namespaces", "NamespaceStrategy"),
+    ("", "ConfigMap"): ("strategies.core", "ConfigMapStrategy"),
+    ("", "Event"): ("strategies.core", "EventStrategy"),
+    ("", "Namespace"): ("strategies.core", "NamespaceStrategy"),
+    ("", "Node"): ("strategies.core", "NodeStrategy"),
     ("", "Pod"): ("strategies.pods", "PodStrategy"),
+    ("", "Secret"): ("strategies.core", "SecretStrategy"),
+    ("", "Service"): ("strategies.services", "ServiceStrategy"),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): ("crd.definition", "DefinitionStrategy"),
+    ("apps", "DaemonSet"): ("strategies.workloads", "DaemonSetStrategy"),
+    ("apps", "Deployment"): ("strategies.workloads", "DeploymentStrategy"),
+    ("apps", "ReplicaSet"): ("strategies.workloads", "ReplicaSetStrategy"),
+    ("apps", "StatefulSet"): ("strategies.workloads", "StatefulSetStrategy"),
+    ("batch", "CronJob"): ("strategies.workloads", "CronJobStrategy"),
+    ("batch", "Job"): ("strategies.workloads", "JobStrategy"),
+    ("certificates.k8s.io", "CertificateSigningRequest"): ("strategies.access", "RequestStrategy"),
+    ("coordination.k8s.io", "Lease"): ("strategies.core", "LeaseStrategy"),
+    ("policy", "PodDisruptionBudget"): ("strategies.core", "BudgetStrategy"),
+    (_RBAC, "ClusterRole"): ("strategies.access", "ClusterRoleStrategy"),
+    (_RBAC, "ClusterRoleBinding"): ("strategies.access", "ClusterBindingStrategy"),
+    (_RBAC, "Role"): ("strategies.access", "RoleStrategy"),
+    (_RBAC, "RoleBinding"): ("strategies.access", "BindingStrategy"),
     ("resource.k8s.io", "DeviceClass"): ("strategies.claims", "ClassStrategy"),
     ("resource.k8s.io", "DeviceTaintRule"): ("strategies.slices", "TaintRuleStrategy"),
     ("resource.k8s.io", "ResourceClaim"): ("strategies.claims", "ClaimStrategy"),
     ("resource.k8s.io", "ResourceClaimTemplate"): ("strategies.claims", "TemplateStrategy"),
     ("resource.k8s.io", "ResourceSlice"): ("strategies.slices", "SliceStrategy"),
+    ("scheduling.k8s.io", "PriorityClass"): ("strategies.core", "PriorityClassStrategy"),
 }
 """Module below the API server, and class."""
 

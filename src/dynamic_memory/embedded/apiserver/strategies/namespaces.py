@@ -39,7 +39,7 @@ class NamespaceStrategy(Strategy):
         self,
         new: dict[str, Any],
         old: dict[str, Any],
-        ctx: Context,
+        ctx: Context,  # noqa: ARG002 - a hook
         subresource: str | None,
     ) -> dict[str, Any]:
         """Keep the finalizers of the spec, unless it is they that are written."""
