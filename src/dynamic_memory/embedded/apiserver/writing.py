@@ -95,7 +95,7 @@ class Writing:
         resource = target.resource
         now = clock.rfc3339(self._core.clock.now() if target.dry_run else self._core.clock.creation())
         meta.new_metadata(obj, resource, str(uuid.uuid4()), now)
-        if "status" in resource.subresources and not target.subresource:
+        if "status" in resource.subresources and not target.subresource and not resource.strategy.keeps_status:
             obj.pop("status", None)
         obj = self.contents.default(target, obj)
         if not owned:
