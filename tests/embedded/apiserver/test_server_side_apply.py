@@ -317,10 +317,10 @@ def test_A21_keys_have_defaults():
 REFUSED = {
     "unknown field": ({"spec": {"replica": 1}}, ".spec.replica: field not declared in schema"),
     "wrong type": ({"spec": {"replicas": "1"}}, ".spec.replicas: expected numeric (int or float), got string"),
-    "list for map": ({"spec": {"strategy": []}}, ".spec.strategy: expected map, got []"),
+    "list for map": ({"spec": {"strategy": []}}, ".spec.strategy: expected map, got &{[]}"),
     "map for list": (
         {"spec": {"template": {"spec": {"containers": {"a": 1}}}}},
-        ".spec.template.spec.containers: expected list, got a=1",
+        ".spec.template.spec.containers: expected list, got &{map[a:1]}",
     ),
     "text": (
         {"metadata": {"labels": {"a": 1}}},
@@ -335,12 +335,13 @@ REFUSED = {
         '.metadata.finalizers: duplicate entries for key [="a"]',
     ),
     "no key": (
-        {"spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}},
+        {"metadata": {"ownerReferences": [{"name": "a"}]}},
         (
-            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key "
-            'fields ["name"] (and doesn\'t have default values for any key fields)'
+            ".metadata.ownerReferences: element 0: associative list with keys has an element that omits all key fields "
+            '["uid"] (and doesn\'t have default values for any key fields)'
         ),
     ),
+    "not text": ({"metadata": {"labels": []}}, ".metadata.labels: expected map, got &{[]}"),
     "several": (
         {"spec": {"x": 1, "y": 1}},
         "errors:\n  .spec.x: field not declared in schema\n  .spec.y: field not declared in schema",

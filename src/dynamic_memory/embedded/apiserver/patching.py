@@ -70,16 +70,12 @@ class Patching:
 
     def _checked(self, target: Target, new: Object) -> Object:
         """Check what a patch made like a body."""
-        if not isinstance(new.get("metadata"), dict):
-            raise bad_request("the patched object has no metadata")
         new = self._writing.contents.check(target, new)
-        meta.check_names(new, target.resource, target.namespace, target.name)
-        return new
+        return _named(target, new)
 
     async def apply(self, target: Target, config: Object) -> Write:
         """Apply a configuration: change what is there, or create it."""
         resource = target.resource
-        meta.check_names(config, resource, target.namespace, target.name)
         key = (target.namespace, target.name)
         if self._core.store.head(resource.storage, key) is None:
             if target.subresource:
@@ -89,7 +85,7 @@ class Patching:
             except StatusError as error:
                 if error.reason != "AlreadyExists":
                     raise
-        uid = config["metadata"].get("uid")
+        uid = _uid(config)
 
         def change(old: Object) -> Object:
             if uid and uid != old["metadata"].get("uid"):
@@ -99,8 +95,8 @@ class Patching:
         return await self._writing.change(target, change, owned=True)
 
     async def _create(self, target: Target, config: Object) -> Write:
-        if config["metadata"].get("uid"):
-            said = config["metadata"]["uid"]
+        said = _uid(config)
+        if said:
             why = f"uid mismatch: the provided object specified uid {said}, and no existing object was found"
             raise conflict(target.resource, target.name, why)
         obj = self._applied(target, None, clone(config))
@@ -121,7 +117,28 @@ class Patching:
             kind=resource.kind,
             convert=self._writing.contents.convert(resource),
         )
-        return self._writing.contents.canonical(target, new)
+        return self._writing.contents.canonical(target, _named(target, new))
+
+
+def _uid(config: Object) -> str:
+    metadata = config.get("metadata")
+    return str(metadata.get("uid") or "") if isinstance(metadata, dict) else ""
+
+
+def _named(target: Target, new: Object) -> Object:
+    """Return an object that a patch made with the names of the URL, with which it has to agree.
+
+    Raises:
+        StatusError: 400, it has no name or another one.
+
+    """
+    metadata = new.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        text = f"the name of the object ({target.name} based on URL) was undeterminable: name must be provided"
+        raise bad_request(text)
+    new = {**new, "metadata": dict(metadata)}
+    meta.check_names(new, target.resource, target.namespace, target.name)
+    return new
 
 
 def _no_manager() -> StatusError:

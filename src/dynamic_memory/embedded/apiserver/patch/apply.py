@@ -238,7 +238,8 @@ def _prune(schema: Schema, merged: dict[str, Any], managed: Fields, last: Fields
 
 
 def _removed(schema: Schema, obj: dict[str, Any], fields: Fields, kept: Fields | None = None) -> dict[str, Any]:
-    result = typed.remove(schema, obj, fields, kept)
+    # Go's types leave out what is empty
+    result = typed.remove(schema, obj, fields, None if schema.ref else kept)
     return {} if result is MISSING else result
 
 

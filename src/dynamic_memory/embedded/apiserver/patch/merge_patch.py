@@ -17,8 +17,13 @@ def apply(obj: dict[str, Any], patch: Any) -> dict[str, Any]:
         StatusError: 400, the patch is not an object.
 
     """
-    if not isinstance(patch, dict):
+    if patch is None:
         raise bad_request("Invalid JSON Patch")
+    if not isinstance(patch, dict):
+        kind = {list: "array", str: "string", bool: "bool"}.get(type(patch), "number")
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        )
     return merge(obj, patch)
 
 

@@ -11,6 +11,7 @@ Source: sigs.k8s.io/structured-merge-diff, typed; k8s.io/kube-openapi, pkg/schem
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +68,10 @@ def _structs(schema: Schema | None) -> frozenset[str]:
         return frozenset()
     found = _always.get(schema.ref)
     if found is None:
-        found = _always[schema.ref] = schema.required.union(_STRUCTS.get(schema.ref.rpartition(".")[2], ()))
+        names = schema.required.union(_STRUCTS.get(schema.ref.rpartition(".")[2], ()))
+        if "metadata" in schema.properties and "apiVersion" in schema.properties:
+            names = names.union(name for name in _ROOT if name in schema.properties)
+        found = _always[schema.ref] = names
     return found
 
 
@@ -91,6 +95,8 @@ _NOT_IN_SETS = {
 }
 
 
+_ZERO: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
+"""What a required field of a builtin type is if it is left out."""
 _sorted = functools.lru_cache(maxsize=None)(sorted)
 
 
@@ -116,6 +122,8 @@ def _element(schema: Schema, item: Any) -> str:
             known = _child(schema.items, name)
             if known is not None and known.default is not MISSING:
                 keys[name] = known.default
+            elif known is not None and schema.items is not None and schema.items.ref and name in schema.items.required:
+                keys[name] = _ZERO.get(known.type, "")
     if not keys:
         quoted = " ".join(f'"{name}"' for name in schema.list_map_keys)
         what = f"omits all key fields [{quoted}] (and doesn't have default values for any key fields)"
@@ -187,16 +195,32 @@ def _scalar_problem(schema: Schema, value: Any) -> str:
         return "" if type(value) is bool else f"expected boolean, got {_shown(value)}"
     if schema.format not in {"", "byte"}:
         return f"expected any scalar, got {_shown(value)}" if type(value) in _CONTAINERS else ""
-    return "" if type(value) is str else f"expected string, got &value.valueUnstructured{{Value:{_shown(value)}}}"
+    return "" if type(value) is str else f"expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"
 
 
 def _shown(value: Any) -> str:
-    """Print a value as messages of structured-merge-diff do."""
+    """Print a value as messages of structured-merge-diff do: Go's `%v` of its own wrapper."""
+    return f"&{{{_go(value)}}}"
+
+
+def _go(value: Any) -> str:
     if type(value) is dict:
-        return "".join(f"{name}={_shown(item)}" for name, item in value.items())
+        return f"map[{' '.join(f'{name}:{_go(value[name])}' for name in sorted(value))}]"
     if type(value) is list:
-        return f"[{','.join(map(_shown, value))}]"
-    return path_text((value_element(value),))[2:-1]
+        return f"[{' '.join(map(_go, value))}]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if type(value) is bool else str(value)
+
+
+def _go_syntax(value: Any) -> str:
+    """Print a value as Go's `%#v` does."""
+    if type(value) is dict:
+        inner = ", ".join(f'"{name}":{_go_syntax(value[name])}' for name in sorted(value))
+        return f"map[string]interface {{}}{{{inner}}}"
+    if type(value) is list:
+        return f"[]interface {{}}{{{', '.join(map(_go_syntax, value))}}}"
+    return json.dumps(value) if type(value) is str else _go(value)
 
 
 def _map_problems(schema: Schema, value: dict[str, Any], path: tuple[str, ...]) -> _Problems:
