@@ -86,6 +86,20 @@ async def test_a_pod_that_only_did_not_fit_sits_out_its_wait_while_others_are_re
     assert (await take(queue)).uid == "a"
 
 
+async def test_a_call_shortens_the_wait_after_an_error_that_it_may_mend():
+    queue = SchedulingQueue()
+    queue.add(pod("a"))
+    queue.fail(await queue.get(), {"x"})
+    queue.call("y")
+    assert await take(queue, 0.5) is None
+    queue.call("x")
+    entry = await take(queue)
+    assert entry.uid == "a"
+    queue.fail(entry)
+    queue.call("x")
+    assert await take(queue, 0.5) is None
+
+
 async def test_a_gated_pod_was_not_tried_and_is_not_flushed():
     queue = SchedulingQueue()
     queue.gate(pod("gated"), {"x"})

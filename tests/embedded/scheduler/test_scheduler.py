@@ -32,7 +32,7 @@ from dynamic_memory.allocation import Allocator, Inventory
 from dynamic_memory.api.kinds import DEVICE_CLASSES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from dynamic_memory.embedded.scheduler import SchedulerConfig
 from dynamic_memory.embedded.scheduler.binding import FINALIZER
-from dynamic_memory.kube.errors import Unavailable
+from dynamic_memory.kube.errors import Invalid, Unavailable
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -360,6 +360,30 @@ async def test_writes_that_fail_are_taken_back_and_tried_again(verb):
         assert 0.9 < await until(lambda: node_of(kube, "a")) < 3
         await settle()
         assert_equal_to_rebuilt(kube, scheduler)
+
+
+async def test_a_reservation_that_a_policy_refuses_is_tried_again_when_the_claim_changes():
+    kube = cluster()
+    pool(kube, GI, "n1")
+    kube.put(RESOURCE_CLAIMS, claim("c"))
+    kube.put(PODS, pod("a", claims={"m": "c"}))
+    async with scheduling(kube):
+        await until(lambda: node_of(kube, "a"))
+
+        def refuse(call):
+            status = (
+                call.body.get("status", {}) if call.verb == "patch" and call.kind.startswith("resourceclaims") else {}
+            )
+            if len(status.get("reservedFor") or ()) > 1:
+                raise Invalid(422, "Invalid", "one pod at a time")
+
+        kube.before = refuse
+        kube.put(PODS, pod("b", claims={"m": "c"}))
+        await until(lambda: scheduled_condition(kube, "b"))
+        assert "one pod at a time" in scheduled_condition(kube, "b")["message"]
+        await settle(40)
+        release(kube, "a", "c")
+        assert await until(lambda: node_of(kube, "b")) < 0.1
 
 
 async def test_a_lost_answer_to_a_bind_is_no_lost_bind():

@@ -57,6 +57,26 @@ def test_a_followed_shape_equals_a_new_one_through_random_changes():
         )
 
 
+def test_the_pod_of_a_daemon_is_tried_on_its_node_alone():
+    table = NodeTable()
+    for number in range(100):
+        table.put_node(as_node(node(f"n{number:03}", pods="1")), number)
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n042"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    shape = Shape(as_pod("w", affinity={"nodeAffinity": required}), table)
+    assert order(shape) == ["n042"]
+    table.put_pod(as_pod("first"), "n042")
+    assert order(shape) == []
+    assert shape.reasons() == (
+        {"Too many pods": 1, "node(s) didn't satisfy plugin(s) [NodeAffinity]": 99},
+        {"resources"},
+    )
+    table.remove_pod("first")
+    assert order(shape) == ["n042"]
+    table.remove_node("n042")
+    assert order(shape) == []
+
+
 def test_looking_at_the_best_only_loses_nobody():
     table = NodeTable()
     for number in range(100):

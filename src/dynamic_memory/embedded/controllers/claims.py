@@ -94,7 +94,7 @@ class ClaimController(Controller):
         else:
             claim = self._claims.get(name, namespace)
             if claim is not None:
-                await self._let_go(claim)
+                await self._let_go(key, claim)
 
     # --- claims of templates
 
@@ -159,7 +159,7 @@ class ClaimController(Controller):
 
     # --- claims let go
 
-    async def _let_go(self, claim: Object) -> None:
+    async def _let_go(self, key: str, claim: Object) -> None:
         users = claim.status.get("reservedFor") or []
         kept = [user for user in users if await self._uses(claim, user)]
         fewer = len(kept) < len(users)
@@ -177,6 +177,7 @@ class ClaimController(Controller):
                 namespace=claim.metadata.namespace,
                 subresource="status",
             )
+            self.created(key, CLAIMS, claim)
         if kept:
             return
         if (fewer or deleting) and not allocated and FINALIZER in claim.metadata.finalizers:

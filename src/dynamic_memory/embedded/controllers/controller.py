@@ -19,7 +19,7 @@ from dynamic_memory.kube.errors import ApiError, NotFound
 from dynamic_memory.kube.events import EventRecorder, reference
 from dynamic_memory.kube.informer import Informer
 from dynamic_memory.kube.interface import Kube
-from dynamic_memory.kube.queue import WorkQueue
+from dynamic_memory.kube.queue import EARLY, WorkQueue
 from dynamic_memory.process import clock
 
 __all__ = ["Caches", "Controller", "Deadlines", "age_of"]
@@ -179,7 +179,9 @@ class Deadlines:
         now = clock.monotonic()
         if known is None or known[0] != cause:
             known = self._due[key] = (cause, now + seconds)
-        return known[1] - now
+        left = known[1] - now
+        # The queue hands keys out a trifle early.
+        return left if left > EARLY else 0.0
 
     def forget(self, key: str) -> None:
         """Forget a key."""

@@ -28,6 +28,7 @@ from dynamic_memory.embedded.controllers.objects import (
 from dynamic_memory.embedded.controllers.pods import create_many, pod_body, victims
 from dynamic_memory.kube.errors import NotFound
 from dynamic_memory.kube.informer import Change
+from dynamic_memory.kube.queue import EARLY
 from dynamic_memory.process import clock
 
 __all__ = ["TRACKING", "JobController"]
@@ -210,7 +211,7 @@ class JobController(Controller):
             status["startTime"] = None
         elif not job.status.get("startTime"):
             status["startTime"] = clock.rfc3339(clock.now())
-        if len(active) < wanted and wait <= 0:
+        if len(active) < wanted and wait <= EARLY:
             labels = {
                 "batch.kubernetes.io/job-name": job.metadata.name,
                 "batch.kubernetes.io/controller-uid": job.metadata.uid,

@@ -23,6 +23,7 @@ from dynamic_memory.embedded.controllers.objects import (
 )
 from dynamic_memory.kube.errors import NotFound
 from dynamic_memory.kube.informer import Change
+from dynamic_memory.kube.queue import EARLY
 from dynamic_memory.process import clock
 
 __all__ = ["NodeLifeController", "wanted_taints"]
@@ -87,7 +88,7 @@ class NodeLifeController(Controller):
         if node is None:
             return
         silent = clock.monotonic() - self._heard.setdefault(key, clock.monotonic())
-        if silent >= self._grace:
+        if silent >= self._grace - EARLY:
             node = await self._give_up(key, node)
         else:
             self.queue.add(key, self._grace - silent)

@@ -31,6 +31,7 @@ from dynamic_memory.embedded.scheduler.podclaims import (
 from dynamic_memory.embedded.scheduler.types import SCHEDULED_PODS, Pod
 from dynamic_memory.kube.errors import ApiError, Conflict, NotFound
 from dynamic_memory.kube.interface import Kube
+from dynamic_memory.kube.queue import EARLY
 from dynamic_memory.process import clock
 
 __all__ = ["FINALIZER", "Binder", "PodGone"]
@@ -176,7 +177,7 @@ class Binder:
         began = clock.monotonic()
         try:
             while not self._all_ready(pod, claims):
-                if (left := self._left(claims, began)) <= 0:
+                if (left := self._left(claims, began)) <= EARLY:
                     raise self._late(claims)
                 try:
                     async with asyncio.timeout(left):

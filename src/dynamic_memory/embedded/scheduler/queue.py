@@ -3,7 +3,8 @@
 
 A pod that did not fit is put aside with the names of what could help it, and woken when one of them is called. A pod
 that comes again and again waits longer each time; but when nobody else is ready, those that merely did not fit need not
-sit out their wait (SchedulerPopFromBackoffQ of Kubernetes). After an error the wait is always kept.
+sit out their wait (SchedulerPopFromBackoffQ of Kubernetes). After an error the wait is kept, unless something that may
+mend it is called.
 
 What is called while a pod is being decided on is not lost: it counts when the pod is put aside.
 """
@@ -16,6 +17,7 @@ import itertools
 from collections.abc import Iterable
 
 from dynamic_memory.embedded.scheduler.types import Pod
+from dynamic_memory.kube.queue import EARLY
 from dynamic_memory.process import clock
 
 __all__ = ["Entry", "SchedulingQueue"]
@@ -116,23 +118,23 @@ class SchedulingQueue:
         if entry.uid not in self._entries:
             return
         entry.erred = False
-        entry.blockers = frozenset(blockers)
         entry.parked = clock.monotonic()
         entry.ready_at = entry.parked + self._wait(entry)
-        if any(self._called.get(name, 0) > entry.began for name in entry.blockers):
+        names = frozenset(blockers)
+        if any(self._called.get(name, 0) > entry.began for name in names):
             self._come_back(entry)
             return
         entry.state = "parked"
-        for name in entry.blockers:
-            self._parked.setdefault(name, {})[entry.uid] = entry
+        self._index(entry, names)
 
-    def fail(self, entry: Entry) -> None:
-        """Have a pod tried again after its back-off."""
+    def fail(self, entry: Entry, blockers: Iterable[str] = ()) -> None:
+        """Have a pod tried again after its back-off, or earlier if one of `blockers` is called and nobody is ready."""
         if entry.uid not in self._entries:
             return
         entry.erred = True
         entry.ready_at = clock.monotonic() + self._wait(entry)
         self._come_back(entry)
+        self._index(entry, blockers)
 
     def gate(self, pod: Pod, blockers: Iterable[str]) -> None:
         """Put a pod aside that need not be tried yet: it does not count as an attempt."""
@@ -141,11 +143,9 @@ class SchedulingQueue:
             entry = self._entries[pod.metadata.uid] = Entry(pod, clock.monotonic())
         self._unpark(entry)
         entry.pod = pod
-        entry.blockers = frozenset(blockers)
         entry.parked = clock.monotonic()
         entry.state = "parked"
-        for name in entry.blockers:
-            self._parked.setdefault(name, {})[entry.uid] = entry
+        self._index(entry, blockers)
 
     def call(self, *names: str) -> None:
         """Wake the pods that one of these can help."""
@@ -153,6 +153,7 @@ class SchedulingQueue:
         for name in names:
             self._called[name] = self._calls
             for entry in list(self._parked.get(name, {}).values()):
+                entry.erred = False
                 self._come_back(entry)
         if len(self._called) > len(self._entries) + 4096:
             self._called = {name: number for name, number in self._called.items() if number > self._calls - 4096}
@@ -169,7 +170,7 @@ class SchedulingQueue:
 
     def _come_back(self, entry: Entry) -> None:
         self._unpark(entry)
-        if entry.ready_at <= clock.monotonic():
+        if entry.ready_at <= clock.monotonic() + EARLY:
             self._make_ready(entry)
             return
         entry.state = "backoff"
@@ -181,6 +182,11 @@ class SchedulingQueue:
         heapq.heappush(self._ready, (entry.rank, next(self._order), entry))
         self._changed.set()
 
+    def _index(self, entry: Entry, names: Iterable[str]) -> None:
+        entry.blockers = frozenset(names)
+        for name in entry.blockers:
+            self._parked.setdefault(name, {})[entry.uid] = entry
+
     def _unpark(self, entry: Entry) -> None:
         for name in entry.blockers:
             waiting = self._parked.get(name)
@@ -191,7 +197,7 @@ class SchedulingQueue:
         entry.blockers = frozenset()
 
     def _pop(self) -> Entry | None:
-        now = clock.monotonic()
+        now = clock.monotonic() + EARLY
         while self._backing and (self._backing[0][0] <= now or not _current(self._backing[0])):
             item = heapq.heappop(self._backing)
             if _current(item):

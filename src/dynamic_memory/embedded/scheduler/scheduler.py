@@ -25,7 +25,7 @@ from dynamic_memory.api.kinds import NODES as NODE_KIND
 from dynamic_memory.api.resource import DeviceClass, ResourceClaim, ResourceSlice
 from dynamic_memory.embedded.scheduler.announcer import Announcer
 from dynamic_memory.embedded.scheduler.binding import Binder, PodGone
-from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook
+from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook, call_of
 from dynamic_memory.embedded.scheduler.config import SchedulerConfig
 from dynamic_memory.embedded.scheduler.decide import ANYTHING, Decider, Failure, Question, Success, call_of_pod
 from dynamic_memory.embedded.scheduler.extender import Extender, ExtenderFailed
@@ -34,7 +34,7 @@ from dynamic_memory.embedded.scheduler.podclaims import BindingFailed, ClaimMiss
 from dynamic_memory.embedded.scheduler.queue import Entry, SchedulingQueue
 from dynamic_memory.embedded.scheduler.shapes import NODES, RESOURCES
 from dynamic_memory.embedded.scheduler.types import SCHEDULED_PODS, Pod, finished
-from dynamic_memory.errors import DynamicMemoryError, InvalidInput
+from dynamic_memory.errors import DynamicMemoryError, InvalidInput, Kind
 from dynamic_memory.kube.errors import ApiError
 from dynamic_memory.kube.informer import Change, Informer
 from dynamic_memory.kube.interface import Kube
@@ -331,7 +331,10 @@ class Scheduler:
                 step = 'running PreBind plugin "DynamicResources": ' if isinstance(problem, _PREBIND) else ""
                 self._announcer.nominate(pod, "")
                 self._report(pod, "SchedulerError", f"{step}{problem}")
-            self.queue.fail(entry)
+            # A refusal (by a policy against sharing, say) may be none once the claim has changed.
+            refused = isinstance(problem, ApiError) and problem.kind is not Kind.RETRY
+            calls = {call_of(claim.metadata.namespace, claim.metadata.name) for claim in found.claims}
+            self.queue.fail(entry, calls if refused else ())
         else:
             message = f"Successfully assigned {where} to {found.node}"
             self._announcer.say(pod, "Normal", "Scheduled", message, "Binding")

@@ -46,6 +46,7 @@ class Verdict(NamedTuple):
 
 _CORDONED = Verdict(("node(s) were unschedulable",), NODES)
 _TAINTED = Verdict(("node(s) had untolerated taint(s)",), NODES)
+_ELSEWHERE = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
 _UNSELECTED = Verdict(("node(s) didn't match Pod's node affinity/selector",), NODES)
 
 
@@ -66,6 +67,7 @@ class Shape:
         self._tolerations = pod.spec.tolerations
         self._selector = sorted(pod.spec.node_selector.items())
         self._affinity = _affinity(pod)
+        self._pinned = _pinned(pod)
         self._table = table
         self._seen: int | None = None
         self._scores: dict[int, int] = {}
@@ -84,6 +86,10 @@ class Shape:
             self._verdicts.clear()
             self._heap.clear()
             changed = {info.position for info in self._table.infos()}
+        if self._pinned is not None:
+            # A daemon's pod: one node is looked at, not all of them for each.
+            info = self._table.get(self._pinned)
+            changed = {*self._scores, *self._verdicts, *([] if info is None else [info.position])}
         for position in changed:
             self._look(position)
         if len(self._heap) > 4 * len(self._scores) + _FEW:
@@ -140,7 +146,11 @@ class Shape:
         for verdict, number in Counter(self._verdicts.values()).items():
             for reason in verdict.reasons:
                 counts[reason] += number
-        return counts, {verdict.helps for verdict in self._verdicts.values()}
+        helps = {verdict.helps for verdict in self._verdicts.values()}
+        if self._pinned is not None:
+            others = len(self._table) - len(self._verdicts) - len(self._scores)
+            counts += Counter({_ELSEWHERE: others})
+        return counts, helps
 
     def _few(self, allowed: int) -> Generator[NodeInfo]:
         found = []
@@ -245,7 +255,20 @@ def _affinity(pod: Pod) -> CompiledSelector | None:
     affinity = pod.spec.affinity
     if affinity is None or affinity.node_affinity is None:
         return None
-    required = affinity.node_affinity.required_during_scheduling_ignored_during_execution
+    required = affinity.node_affinity.required
     if required is None:
         return None
     return compile_selector(required, f"pod {pod.metadata.namespace}/{pod.metadata.name}")
+
+
+def _pinned(pod: Pod) -> str | None:
+    """Return the one node that the affinity of a daemon's pod names."""
+    affinity = pod.spec.affinity
+    required = None if affinity is None or affinity.node_affinity is None else affinity.node_affinity.required
+    terms = [] if required is None else required.node_selector_terms
+    if len(terms) != 1:
+        return None
+    for field in terms[0].match_fields:
+        if field.key == "metadata.name" and field.operator == "In" and len(field.values) == 1:
+            return field.values[0]
+    return None

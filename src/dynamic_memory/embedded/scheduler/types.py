@@ -38,7 +38,7 @@ PodKey = tuple[str, str]
 class NodeAffinity(Wire, frozen=True, kw_only=True):
     """Affinity to nodes; only what is required is read."""
 
-    required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+    required: NodeSelector | None = field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
 
 
 class Affinity(Wire, frozen=True, kw_only=True):
