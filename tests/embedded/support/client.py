@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -21,6 +22,7 @@ TABLE = (
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
 )
 SECONDS = 20.0
+LARGE = 1 << 20
 
 
 class Answer:
@@ -125,7 +127,8 @@ class Client:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         if data is not None:
             sent["Content-Type"] = media or "application/json"
-        async with self.session.request(method, path, params=query or None, data=data, headers=sent) as response:
+        stream = io.BytesIO(data) if data is not None and len(data) > LARGE else data
+        async with self.session.request(method, path, params=query or None, data=stream, headers=sent) as response:
             return Answer(response.status, response.headers, await response.read())
 
     async def get(self, path: str, *, accept: str | None = None, **query: str) -> Answer:

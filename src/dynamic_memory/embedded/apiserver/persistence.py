@@ -41,7 +41,7 @@ _DELETE = "DELETE FROM objects WHERE api_group = ? AND plural = ? AND namespace 
 def _open(folder: Path) -> sqlite3.Connection:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        base = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False)
+        base = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False, timeout=0.1)
         try:
             # two servers on one folder would overwrite each other
             base.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -116,9 +116,9 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
             edge.authenticate = security.authenticator
             edge.audit = security.audit
             async with _working(server.background, security.prepare), _listening(server, options):
-                _log.info("addr = %s", server.address)
                 if options.kubeconfig is not None:
                     await asyncio.to_thread(write_kubeconfig, options.kubeconfig, await server.kubeconfig())
+                _log.info("addr = %s", server.address)
                 yield server
     finally:
         await store.close()
@@ -159,7 +159,9 @@ async def _listening(server: ApiServer, options: Options) -> AsyncIterator[None]
     if server.authority is not None:
         context = await asyncio.to_thread(server.authority.server_context, [options.bind, *options.tls_hosts])
     runner = web.ServerRunner(
-        web.Server(server.edge.handle, access_log=None), handle_signals=False, shutdown_timeout=2.0
+        web.Server(server.edge.handle, access_log=None, auto_decompress=False),
+        handle_signals=False,
+        shutdown_timeout=2.0,
     )
     await runner.setup()
     try:
