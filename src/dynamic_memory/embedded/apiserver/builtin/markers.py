@@ -62,9 +62,7 @@ MARKERS: Final[dict[str, str]] = {
     "batch_v1.UncountedTerminatedPods": "failed set; succeeded set",
     "certificates_v1.CertificateSigningRequestSpec": "request byte; extra of:strings",
     "certificates_v1.CertificateSigningRequestStatus": "certificate byte; conditions map:type",
-    "certificates_v1.PodCertificateRequestSpec": (
-        "pkixPublicKey byte; proofOfPossession byte; stubPKCS10Request byte; unverifiedUserAnnotations of:string"
-    ),
+    "certificates_v1.PodCertificateRequestSpec": ("stubPKCS10Request byte; unverifiedUserAnnotations of:string"),
     "certificates_v1.PodCertificateRequestStatus": "conditions map:type key:type patch:merge",
     "core_v1.CSIPersistentVolumeSource": "volumeAttributes of:string",
     "core_v1.CSIVolumeSource": "volumeAttributes of:string",
