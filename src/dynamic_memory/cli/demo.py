@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -89,7 +90,7 @@ async def _show(process: Process, folder: Path, nodes: int, *, plain: bool, keep
         async with Cluster(folder, _config(nodes)).running() as cluster:
             await cluster.wait_ready()
             process.ready.set("cluster", ok=True)
-            view: Any = _Plain() if plain or not click.get_text_stream("stdout").isatty() else _live()
+            view: Any = _Plain() if plain or not sys.stdout.isatty() else _live()
             with view:
                 up = time.monotonic() - began
                 view.say(f"A cluster of {nodes} nodes is up after {up:.1f} s: {cluster.server.url}")

@@ -190,11 +190,7 @@ class World:
 
     def _start(self, name: str, role: str, config: Path, fault: str | None) -> None:
         assert name not in self.children, f"{name} runs already"
-        environment = {"DYNAMIC_MEMORY_FAULT": fault} if fault else {}
-        command = [sys.executable, "-m", "dynamic_memory", role, "--config", config]
-        self.children[name] = Child(
-            f"{self.domain}-{name}", command, logs=self.cluster.logs, environment=environment, folder=ROOT
-        )
+        self.children[name] = self.cluster.start_role(f"{self.domain}-{name}", role, config, fault)
 
     # --- configuration
 

@@ -31,6 +31,7 @@ from dynamic_memory.embedded.cluster.folder import Folder
 from dynamic_memory.embedded.cluster.node import SimulatedNode
 from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, node_user
 from dynamic_memory.embedded.controllers.manager import ControllerManager, ControllersConfig
+from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.feed import PodFeed
 from dynamic_memory.embedded.kubelet.objects import NODES, SLICES, Node
 from dynamic_memory.embedded.scheduler.config import SchedulerConfig
@@ -201,8 +202,8 @@ class Cluster:
 
         self._group.append(asyncio.create_task(ever(), name=name))
 
-    def add_node(self, name: str, group: NodeConfig) -> SimulatedNode:
-        """Make a node and switch it on."""
+    def add_node(self, name: str, group: NodeConfig, periods: Periods | None = None) -> SimulatedNode:
+        """Make a node and switch it on; its kubelet may have times of its own."""
         assert self._feed is not None  # noqa: S101 - it runs
         node = self.nodes[name] = SimulatedNode(
             name,
@@ -212,6 +213,7 @@ class Cluster:
             kube=LocalKube(self.api, node_user(name), manager="kubelet"),
             feed=self._feed,
             number=len(self.nodes),
+            periods=periods,
         )
         node.start()
         return node

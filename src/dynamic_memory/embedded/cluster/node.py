@@ -9,6 +9,7 @@ import logging
 
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig
 from dynamic_memory.embedded.cluster.folder import Folder
+from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.feed import PodFeed
 from dynamic_memory.embedded.kubelet.kubelet import Kubelet
 from dynamic_memory.embedded.kubelet.node import Machine
@@ -33,6 +34,7 @@ class SimulatedNode:
         kube: the API server, as this node.
         feed: pods.
         number: counts the nodes of the cluster.
+        periods: of its kubelet; those of the cluster unless given.
 
     """
 
@@ -46,6 +48,7 @@ class SimulatedNode:
         kube: Kube,
         feed: PodFeed,
         number: int,
+        periods: Periods | None = None,
     ) -> None:
         self.name = name
         self.group = group
@@ -74,7 +77,7 @@ class SimulatedNode:
             feed=feed,
             host=self.host,
             runtime=self.runtime,
-            periods=config.kubelet,
+            periods=periods or config.kubelet,
             number=number,
         )
         self._task: asyncio.Task[None] | None = None

@@ -167,7 +167,7 @@ class NodeKeeper:
             **self._machine.labels,
         }
         with contextlib.suppress(AlreadyExists):
-            await self._kube.create(NODES, {"metadata": {"name": self.name, "labels": labels}})
+            await self._kube.create(NODES, {"metadata": {"name": self.name, "labels": labels}, "spec": {}})
         await self.wipe()
         await self.sync()
 

@@ -157,6 +157,10 @@ class SimulatedContainer:
         """See `Container`."""
         self._end(SIGKILL, reason)
 
+    def exit(self, code: int) -> None:
+        """End by itself, now."""
+        self._end(code, "Completed" if code == 0 else "Error")
+
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
