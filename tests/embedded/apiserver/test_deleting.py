@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from tests.embedded.support.client import JSON_PATCH, Answer, Client
 from tests.embedded.support.servers import Running
+
+from dynamic_memory.embedded.apiserver import background
 
 NAMESPACE = "/api/v1/namespaces/default"
 MAPS = f"{NAMESPACE}/configmaps"
@@ -221,3 +224,48 @@ async def test_a_pod_without_a_node_or_that_has_ended_goes_at_once(client: Clien
     await client.patch(f"{PODS}/q/status", {"status": {"phase": "Succeeded"}})
     await client.delete(f"{PODS}/q")
     assert missing(await client.get(f"{PODS}/q"))
+
+
+async def test_a_definition_takes_its_objects_with_it(client: Client) -> None:
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    spec = {
+        "group": "x.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+    }
+    await client.create(crds, {"metadata": {"name": "things.x.example.com"}, "spec": spec})
+    things = "/apis/x.example.com/v1/namespaces/default/things"
+    thing = {"apiVersion": "x.example.com/v1", "kind": "Thing"}
+    for name, finalizers in (("free", []), ("held", ["x.example.com/hold"])):
+        made = await client.create(things, {**thing, "metadata": {"name": name, "finalizers": finalizers}})
+        assert made.code == 201, made
+    async with client.watch(things) as seen:
+        await seen.count(2)
+        marked = (await client.delete(f"{crds}/things.x.example.com")).json
+        assert marked["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
+        await client.eventually(f"{things}/free", missing)
+        late = await client.create(things, {**thing, "metadata": {"name": "late"}})
+        assert (late.code, late.json["message"]) == (
+            405,
+            "create not allowed while custom resource definition is terminating",
+        )
+        assert (await client.get(f"{things}/held")).code == 200
+        await client.patch(f"{things}/held", {"metadata": {"finalizers": None}})
+        await client.eventually(f"{crds}/things.x.example.com", missing)
+        assert [kind for kind, _ in (await seen.end())[-2:]] == ["MODIFIED", "DELETED"]
+    assert (await client.get(things)).code == 404
+
+
+async def test_events_are_forgotten_after_an_hour(client: Client, running_server: Running, monkeypatch) -> None:
+    monkeypatch.setattr(background, "EVENT_SWEEP_SECONDS", 0.01)
+    events = f"{NAMESPACE}/events"
+    body = {"metadata": {"name": "e", "namespace": "default"}, "involvedObject": {"kind": "Pod", "name": "p"}}
+    await client.create(events, {**body, "reason": "r", "message": "m", "type": "Normal"})
+    task = background.Background(running_server.server.api)
+    now = running_server.server.core.clock.now
+    task._now = lambda: now() + background.EVENT_LIFE * 2
+    sweep = asyncio.create_task(task._expire())
+    await client.eventually(f"{events}/e", missing)
+    sweep.cancel()

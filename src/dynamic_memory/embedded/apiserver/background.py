@@ -8,6 +8,8 @@ cluster these are parts of the API server and of the controller manager that cli
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -17,9 +19,15 @@ from dynamic_memory.embedded.apiserver.definitions import Definitions
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.namespaces import Namespaces
 from dynamic_memory.embedded.apiserver.records import Event
+from dynamic_memory.embedded.apiserver.resource import StorageKey
+from dynamic_memory.embedded.apiserver.store import Changed
+from dynamic_memory.process import clock
 
 __all__ = ["Background"]
 
+EVENTS = StorageKey("", "events")
+EVENT_LIFE = dt.timedelta(hours=1)
+EVENT_SWEEP_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 Work = Callable[[], Awaitable[None]]
 
@@ -39,6 +47,7 @@ class Background:
         self._collector = Collector(api)
         self._parts = (Definitions(api), self._namespaces, self._collector)
         self._store = api.core.store
+        self._now = api.core.clock.now
 
     async def prepare(self) -> None:
         """Make what has to be there before the first request; take in what is there already."""
@@ -57,6 +66,21 @@ class Background:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._work())
+            tasks.create_task(self._expire())
+
+    async def _expire(self) -> None:
+        """Forget events after an hour, as real servers do."""
+        while True:
+            await clock.sleep(EVENT_SWEEP_SECONDS)
+            oldest = clock.rfc3339(self._now() - EVENT_LIFE)
+            for record in self._store.everything(EVENTS):
+                if record.object["metadata"].get("creationTimestamp", "") < oldest:
+                    with contextlib.suppress(Changed):
+                        await self._store.remove(record)
+
+    async def _work(self) -> None:
         while True:
             work = await self._queue.get()
             try:

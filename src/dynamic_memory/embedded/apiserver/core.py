@@ -107,6 +107,8 @@ class Core:
         self.admission: Admission = OpenAdmission()
         self.finishers: dict[StorageKey, Callable[[Object], Object]] = {}
         """What the server itself says on objects of a kind, last of all before they are stored."""
+        self.closed: set[StorageKey] = set()
+        """Kinds of which nothing new may be made, because their definition is being deleted."""
         self._world = _World(store)
 
     def context(self, resource: Resource, user: UserInfo) -> Context:

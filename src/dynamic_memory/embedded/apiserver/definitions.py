@@ -51,8 +51,10 @@ class Definitions:
         if record.storage == DEFINITIONS:
             if event.type != DELETED:
                 return self._of(record)
-            self._kinds.withdraw(record.key[1])
-            self._ending = {storage: name for storage, name in self._ending.items() if name != record.key[1]}
+            for resource in self._kinds.withdraw(record.key[1]):
+                self._core.store.end_watches(resource.storage)
+                self._ending.pop(resource.storage, None)
+                self._core.closed.discard(resource.storage)
         elif event.type == DELETED and record.storage in self._ending:
             name = self._ending[record.storage]
             return (lambda: self._end(name),)
@@ -64,7 +66,9 @@ class Definitions:
         if not record.object["metadata"].get("deletionTimestamp"):
             return ()
         spec = record.object["spec"]
-        self._ending[StorageKey(spec["group"], spec["names"]["plural"])] = name
+        storage = StorageKey(spec["group"], spec["names"]["plural"])
+        self._ending[storage] = name
+        self._core.closed.add(storage)
         return (lambda: self._end(name),)
 
     async def _end(self, name: str) -> None:
@@ -89,9 +93,9 @@ class Definitions:
             metadata["finalizers"] = [each for each in metadata.get("finalizers") or () if each != CLEANUP]
             return old
 
-        resource = self._core.registry.find(*DEFINITIONS_V1)
-        if resource is not None:
-            await self._api.writing.change(Target(resource, "", name, _USER, []), change)
+        definitions = self._core.registry.find(*DEFINITIONS_V1)
+        if definitions is not None:
+            await self._api.writing.change(Target(definitions, "", name, _USER, []), change)
 
 
 DEFINITIONS_V1 = (DEFINITIONS.group, "v1", DEFINITIONS.plural)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from urllib.parse import unquote, unquote_plus
 
@@ -25,6 +25,7 @@ __all__ = ["MAX_BODY", "Edge"]
 
 MAX_BODY = 3 << 20
 """Bytes, as the real server reads at most."""
+_UNCACHED = ("Cache-Control", "no-cache, private")
 WRITE_SECONDS = 30.0
 """How long a client of a watch may take to read a chunk."""
 
@@ -132,19 +133,16 @@ def _whole(answer: Response) -> web.Response:
 async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamResponse:
     response = web.StreamResponse(
         status=answer.code,
-        headers=CIMultiDict(
-            [*answer.headers, ("Content-Type", answer.content_type), ("Cache-Control", "no-cache, private")]
-        ),
+        headers=CIMultiDict([*answer.headers, ("Content-Type", answer.content_type), _UNCACHED]),
     )
     response.enable_chunked_encoding()
     transport = incoming.transport
     if transport is not None:
-        answer.abort = transport.abort  # type: ignore[attr-defined] # of every transport that a server has
-    chunks = cast("AsyncIterator[bytes]", answer.chunks)
+        answer.abort = transport.abort
     await response.prepare(incoming)
-    async with contextlib.aclosing(cast("Any", chunks)):
+    async with contextlib.aclosing(cast("Any", answer.chunks)):
         try:
-            async for chunk in chunks:
+            async for chunk in answer.chunks:
                 async with asyncio.timeout(WRITE_SECONDS):
                     await response.write(chunk)
         except (TimeoutError, ConnectionError):

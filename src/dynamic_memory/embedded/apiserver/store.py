@@ -263,6 +263,10 @@ class Store:
         """End a watch."""
         self._of(storage).watchers.remove(watcher)
 
+    def end_watches(self, storage: StorageKey) -> None:
+        """End all watches of a kind that is no longer served."""
+        self._of(storage).watchers.stop()
+
     def compact(self) -> None:
         """Forget the history: watches from earlier versions get 410."""
         self._start = self.version

@@ -106,8 +106,9 @@ class Subresources:
     async def bind(self, request: Request, route: Route, binding: Object) -> Response:
         """Put a pod on a node."""
         target = target_of(request, route, "CreateOptions")
-        goal = binding.get("target")
-        node = goal.get("name") if isinstance(goal, dict) else None
+        said = binding.get("target")
+        goal = said if isinstance(said, dict) else {}
+        node = goal.get("name")
         if not node or not isinstance(node, str):
             cause = Cause("FieldValueRequired", "Required value", "target.name")
             raise invalid("", "Binding", route.name, [cause])

@@ -129,6 +129,9 @@ class Writing:
             raise already_exists(resource, name) from None
 
     def _namespace_exists(self, target: Target) -> None:
+        if target.resource.storage in self._core.closed:
+            text = "create not allowed while custom resource definition is terminating"
+            raise StatusError(405, "MethodNotAllowed", text)
         if not target.resource.namespaced:
             return
         found = self._core.namespace(target.namespace)
