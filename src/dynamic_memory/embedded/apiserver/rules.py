@@ -80,7 +80,7 @@ class _Checker:
         self.left -= cost
         if self.left < 0:
             text = "validation failed due to running out of cost budget, no further validation rules will be run"
-            self.causes.append(fields.invalid(path, schema.type, text))
+            self.causes.append(fields.invalid(path or NO_PATH, schema.type, text))
             raise _Exhausted
 
     def _ask(self, schema: Schema, rule: Rule, value: Any, path: str, old: Any, *, unchanged: bool) -> None:
@@ -96,7 +96,7 @@ class _Checker:
                 f"'{error.message}': no further validation rules will be run due to call cost exceeds limit for "
                 f"rule: {_said(rule)}"
             )
-            self.causes.append(fields.invalid(path, schema.type, text))
+            self.causes.append(fields.invalid(path or NO_PATH, schema.type, text))
             raise _Exhausted from None
         except EvaluationError as error:
             self._failed(schema, rule, path, error)
@@ -117,7 +117,7 @@ class _Checker:
             )
         else:
             text = f"{error.message} evaluating rule: {_said(rule)}"
-        self.causes.append(fields.invalid(path, schema.type, text))
+        self.causes.append(fields.invalid(path or NO_PATH, schema.type, text))
 
     def _message(self, schema: Schema, rule: Rule, value: Any, path: str, old: Any) -> str:
         """Return what messageExpression says; "" where it fails or says nothing usable."""
