@@ -150,6 +150,13 @@ def test_A21_what_nobody_says_any_more_is_gone_with_what_held_it():
     assert thing.owned("two") is None
 
 
+def test_A21_taking_back_all_of_the_metadata_leaves_the_name():
+    thing = Object(CONFIG_MAP)
+    thing.update("hand", data={"a": "1"})
+    thing.apply("one", metadata={"labels": {"l": "1"}})
+    assert thing.apply("one")["metadata"].keys() == {"name", "namespace", "uid", "managedFields"}
+
+
 def test_A21_a_conflict_names_the_others_and_the_fields():
     thing = Object(DEPLOYMENT)
     thing.update("kubectl-client-side-apply", spec={"replicas": 3, "paused": True})

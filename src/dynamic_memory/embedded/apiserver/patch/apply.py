@@ -164,7 +164,8 @@ class _Writer:
             _Conflicts: others own fields that would change.
 
         """
-        said = managed_fields.strip(typed.field_set(self.schema, config))
+        named = typed.field_set(self.schema, config)
+        said = managed_fields.strip(named)
         if self.reset:
             said = field_sets.without(said, self.reset)
         last = before.get(self.name)
@@ -173,12 +174,16 @@ class _Writer:
         else:
             ours = Entry(said, self.version, last.time if last else None)
         managers = {**before, self.name: ours}
-        new = typed.merge(self.schema, self.live, config)
+        new = seen = typed.merge(self.schema, self.live, config)
         if last is not None and last is not ours:
-            new = self._pruned(new, managers, last)
+            # name and namespace are nobody's, but said: they, and what they are in, stay
+            new = seen = self._pruned(new, {**managers, self.name: ours._replace(fields=named)}, last)
+            if self.schema.ref and new is not self.live:
+                # Go's types leave out what is empty; until then it is there for those who own it
+                new = typed.without_empty(self.live, new)
         if new is not self.live:
             old = typed.with_structs(self.schema) | self.live if self.fresh else self.live
-            managers, conflicts = managed_fields.take_over(self._compared(old, new), managers, self.name)
+            managers, conflicts = managed_fields.take_over(self._compared(old, seen), managers, self.name)
             if conflicts and not force:
                 raise _Conflicts(conflicts)
         if not said:
@@ -238,8 +243,7 @@ def _prune(schema: Schema, merged: dict[str, Any], managed: Fields, last: Fields
 
 
 def _removed(schema: Schema, obj: dict[str, Any], fields: Fields, kept: Fields | None = None) -> dict[str, Any]:
-    # Go's types leave out what is empty
-    result = typed.remove(schema, obj, fields, None if schema.ref else kept)
+    result = typed.remove(schema, obj, fields, kept)
     return {} if result is MISSING else result
 
 

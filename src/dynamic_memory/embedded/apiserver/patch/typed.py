@@ -18,7 +18,17 @@ from typing import Any
 from dynamic_memory.embedded.apiserver.patch.field_sets import MEMBER, Fields, key_element, path_text, value_element
 from dynamic_memory.embedded.apiserver.schema import MISSING, Schema
 
-__all__ = ["Comparison", "TypeProblem", "compare", "field_set", "merge", "remove", "validate", "with_structs"]
+__all__ = [
+    "Comparison",
+    "TypeProblem",
+    "compare",
+    "field_set",
+    "merge",
+    "remove",
+    "validate",
+    "with_structs",
+    "without_empty",
+]
 
 
 class TypeProblem(Exception):
@@ -598,3 +608,16 @@ def _rest(schema: Schema | None, value: Any, node: Fields | None, held: Fields |
         return MISSING
     rest = remove(schema, value, node, held)
     return type(value)() if rest is MISSING and held is not None and (not held or MEMBER in held) else rest
+
+
+def without_empty(before: Any, after: Any) -> Any:
+    """Return a value without the maps and lists that have become empty."""
+    if before is after or type(after) is not dict or type(before) is not dict:
+        return after
+    result = {}
+    for name, item in after.items():
+        here = before.get(name)
+        if here and not item and type(item) in _CONTAINERS:
+            continue
+        result[name] = without_empty(here, item)
+    return result
