@@ -17,17 +17,23 @@ __all__ = ["Clock", "SteppingClock"]
 class Clock:
     """Wall time."""
 
+    _stamped: dt.datetime | None = None
+    _stamp = ""
+
     def now(self) -> dt.datetime:
         """Return the time, in UTC."""
         return clock.now()
 
-    def creation(self) -> dt.datetime:
-        """Return the time that a new object gets."""
-        return self.now()
+    def creation(self) -> str:
+        """Return the time that a new object gets, as `metav1.Time` has it."""
+        return self.stamp()
 
     def stamp(self) -> str:
-        """Return the time as `metav1.Time` has it."""
-        return clock.rfc3339(self.now())
+        """Return the time as `metav1.Time` has it; written once a second, since every write asks."""
+        now = self.now().replace(microsecond=0)
+        if now != self._stamped:
+            self._stamped, self._stamp = now, clock.rfc3339(now)
+        return self._stamp
 
 
 class SteppingClock(Clock):
@@ -49,8 +55,8 @@ class SteppingClock(Clock):
         """Return the time of the newest object."""
         return self._now
 
-    def creation(self) -> dt.datetime:
+    def creation(self) -> str:
         """Return the time of a new object, a second after the last one."""
         self._now = self._next
         self._next += dt.timedelta(seconds=1)
-        return self._now
+        return self.stamp()

@@ -10,7 +10,7 @@ from dynamic_memory.embedded.apiserver.decoding import decode, duplicate_fields,
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.patch import managed_fields
 from dynamic_memory.embedded.apiserver.records import Object
-from dynamic_memory.embedded.apiserver.resource import Resource
+from dynamic_memory.embedded.apiserver.resource import Resource, StorageKey
 from dynamic_memory.embedded.apiserver.schema import Schema
 from dynamic_memory.embedded.apiserver.targets import Target
 from dynamic_memory.embedded.apiserver.validation import check_create, check_update, complete
@@ -23,6 +23,9 @@ class Contents:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._generation = -1
+        self._single: dict[StorageKey, bool] = {}
+        """Whether a kind has one version only."""
 
     def check(self, target: Target, obj: Object, raw: bytes = b"") -> Object:
         """Return what a client sent as an object of the kind; refuse, warn of, or ignore what is unknown in it.
@@ -77,14 +80,21 @@ class Contents:
 
     def convert(self, resource: Resource) -> managed_fields.Convert | None:
         """Return what gives objects in other versions of a kind; None if there is only one."""
-        if len(self._core.registry.versions(resource.storage)) < 2:  # noqa: PLR2004 - itself and another
+        registry = self._core.registry
+        if self._generation != registry.generation:
+            self._generation = registry.generation
+            self._single.clear()
+        single = self._single.get(resource.storage)
+        if single is None:
+            single = self._single[resource.storage] = len(registry.versions(resource.storage)) == 1
+        if single:
             return None
 
         def convert(obj: Object, version: str) -> tuple[Schema, Object] | None:
             if version == resource.api_version:
                 return resource.schema, obj
             group, _, number = version.rpartition("/")
-            other = self._core.registry.find(group, number, resource.plural)
+            other = registry.find(group, number, resource.plural)
             if other is None:
                 return None
             return other.schema, other.from_storage(resource.to_storage(obj))

@@ -29,7 +29,6 @@ from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.schema import clone
 from dynamic_memory.embedded.apiserver.store import Changed
 from dynamic_memory.embedded.apiserver.targets import Target
-from dynamic_memory.process import clock
 
 __all__ = ["MODIFIED_MEANWHILE", "Change", "Write", "Writing", "finished"]
 
@@ -93,7 +92,7 @@ class Writing:
 
     def _fresh(self, target: Target, obj: Object, *, owned: bool) -> Object:
         resource = target.resource
-        now = clock.rfc3339(self._core.clock.now() if target.dry_run else self._core.clock.creation())
+        now = self._core.clock.stamp() if target.dry_run else self._core.clock.creation()
         meta.new_metadata(obj, resource, str(uuid.uuid4()), now)
         if "status" in resource.subresources and not target.subresource and not resource.strategy.keeps_status:
             obj.pop("status", None)
