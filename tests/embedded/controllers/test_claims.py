@@ -81,7 +81,7 @@ async def test_a_missing_template_is_said_and_helps_as_soon_as_it_is_there():
         put_template(kube)
         assert await until(lambda: claims(kube)) < 0.1
     assert events(kube, "FailedResourceClaimCreation") == [
-        'PodResourceClaim m: failed to create ResourceClaim: resourceclaimtemplate.resource.k8s.io "t" not found'
+        'PodResourceClaim m: resource claim template "t": resourceclaimtemplate.resource.k8s.io "t" not found'
     ]
 
 

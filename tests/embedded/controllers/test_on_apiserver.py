@@ -239,7 +239,8 @@ async def test_the_life_of_a_claim_on_the_embedded_api_server(http):
 
         async def told():
             found = condition(await cluster.get(PODS, left), "PodScheduled")
-            text = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable"
+            text = "0/1 nodes are available: 1 cannot allocate all claims. "
+            text += "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             return found.get("status") == "False" and found.get("message") == text
 
         await eventually(told)

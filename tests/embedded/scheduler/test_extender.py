@@ -111,9 +111,8 @@ async def test_the_reasons_of_an_extender_are_told_and_any_event_may_change_its_
         }
         async with scheduling(kube, config(server)):
             await until(lambda: scheduled_condition(kube, "a"))
-            assert scheduled_condition(kube, "a")["message"] == (
-                "0/3 nodes are available: 1 no window, 2 fabric path down."
-            )
+            told = scheduled_condition(kube, "a")["message"]
+            assert told.startswith("0/3 nodes are available: 1 no window, 2 fabric path down. preemption: ")
             server.answers["/x/filter"] = {"NodeNames": ["n2"]}
             kube.put(RESOURCE_CLAIMS, claim("any"))
             await until(lambda: node_of(kube, "a") == "n2")

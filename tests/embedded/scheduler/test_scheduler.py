@@ -63,13 +63,32 @@ async def test_the_sentence_about_a_pod_that_fits_nowhere_counts_the_reasons():
     assert (condition["status"], condition["reason"]) == ("False", "Unschedulable")
     assert condition["message"] == (
         "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, "
-        "2 node(s) didn't match Pod's node affinity/selector."
+        "2 node(s) didn't match Pod's node affinity/selector. "
+        "preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."
     )
     assert scheduled_condition(kube, "b")["message"] == (
         "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, "
-        "2 Insufficient cpu, 2 Insufficient memory."
+        "2 Insufficient cpu, 2 Insufficient memory. "
+        "preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."
     )
     assert condition["message"] in events(kube, "FailedScheduling")
+
+
+async def test_a_missing_class_is_told_and_helps_once_it_is_there():
+    kube = cluster()
+    kube.put(NODES, node("n1"))
+    kube.put(RESOURCE_SLICES, memory_slice("n1", GI, node_name="n1"))
+    kube.put(RESOURCE_CLAIMS, claim("c"))
+    kube.put(PODS, pod("a", claims={"m": "c"}))
+    async with scheduling(kube):
+        await until(lambda: scheduled_condition(kube, "a"))
+        assert scheduled_condition(kube, "a")["message"] == (
+            "0/1 nodes are available: request m: device class memory does not exist. "
+            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        )
+        await settle(30)
+        kube.put(DEVICE_CLASSES, device_class())
+        assert await until(lambda: node_of(kube, "a")) < 0.1
 
 
 async def test_a_cluster_without_nodes_says_so_and_the_first_node_helps_at_once():
@@ -130,7 +149,10 @@ async def test_priority_goes_first_and_the_number_of_pods_is_limited():
         kube.put(NODES, node("n", pods="1"))
         await settle()
         assert bound(kube) == ["high"]
-        assert scheduled_condition(kube, "low")["message"] == "0/1 nodes are available: 1 Too many pods."
+        assert scheduled_condition(kube, "low")["message"] == (
+            "0/1 nodes are available: 1 Too many pods. "
+            "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+        )
         kube.remove(PODS, "high", "default")
         assert await until(lambda: node_of(kube, "low")) < 0.1
 
@@ -164,7 +186,8 @@ async def test_full_pool_four_of_ten_run_and_each_deletion_lets_one_in_at_once()
         assert len(bound(kube)) == 4
         waiting = next(f"p{number}" for number in range(10) if not node_of(kube, f"p{number}"))
         assert scheduled_condition(kube, waiting)["message"] == (
-            "0/3 nodes are available: 3 cannot allocate all claims. still not schedulable"
+            "0/3 nodes are available: 3 cannot allocate all claims. "
+            "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
         )
         left = 10
         while left > 4:

@@ -70,6 +70,7 @@ def test_the_pod_of_a_daemon_is_tried_on_its_node_alone():
     assert shape.reasons() == (
         {"Too many pods": 1, "node(s) didn't satisfy plugin(s) [NodeAffinity]": 99},
         {"resources"},
+        1,
     )
     table.remove_pod("first")
     assert order(shape) == ["n042"]

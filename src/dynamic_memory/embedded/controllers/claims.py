@@ -37,7 +37,7 @@ _NAME_PART = 100
 class ClaimController(Controller):
     """See the module; keys are `pod:namespace/name` and `claim:namespace/name`."""
 
-    name = "resource-claim-controller"
+    name = "resource_claim"
     workers = 8
 
     def __init__(self, caches: Caches) -> None:
@@ -131,7 +131,7 @@ class ClaimController(Controller):
         if template is None:
             self._waiting.setdefault(place, set()).add(key)
             text = (
-                f"PodResourceClaim {entry}: failed to create ResourceClaim: "
+                f'PodResourceClaim {entry}: resource claim template "{template_name}": '
                 f'resourceclaimtemplate.resource.k8s.io "{template_name}" not found'
             )
             await self.say(PODS, pod, "Warning", "FailedResourceClaimCreation", text)

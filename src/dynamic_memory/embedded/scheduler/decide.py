@@ -15,14 +15,14 @@ from typing import NamedTuple
 import msgspec
 
 from dynamic_memory.allocation import Allocator, NodeAllocationError, Plan
-from dynamic_memory.api.resource import AllocationResult, ResourceClaim
+from dynamic_memory.api.resource import AllocationResult, DeviceClass, ResourceClaim
 from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook, call_of
 from dynamic_memory.embedded.scheduler.nodes import NodeInfo, NodeTable
 from dynamic_memory.embedded.scheduler.podclaims import BindingFailed, ClaimUnusable, pod_claims, usable_on
 from dynamic_memory.embedded.scheduler.shapes import NODES, Shape, Shapes
 from dynamic_memory.embedded.scheduler.types import Pod
 
-__all__ = ["ANYTHING", "Decider", "Failure", "Question", "Success", "call_of_pod", "describe"]
+__all__ = ["ANYTHING", "Decider", "Failure", "Question", "Success", "call_of_pod", "describe", "preemption"]
 
 ANYTHING = "anything"
 """Called with everything else: an extender does not say what could change its mind."""
@@ -41,11 +41,17 @@ class Success(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """No node: the sentence for people, what could help, and allocations of the pod that are in its way."""
+    """No node: the sentences for people, what could help, and allocations of the pod that are in its way."""
 
     message: str
+    preemption: str
     blockers: frozenset[str]
     in_the_way: list[ResourceClaim]
+
+    def told(self, *, cleared: bool = False) -> str:
+        """Return the message of the event; `cleared` = an allocation was given back."""
+        done = " deallocation of ResourceClaim completed," if cleared else ""
+        return f"{self.message}{done}{self.preemption}"
 
 
 class Question(NamedTuple):
@@ -78,6 +84,7 @@ class Decider:
         book: the claims.
         allocator: over the same inventory that the book keeps.
         failed: says why an allocated claim will not become ready, or None.
+        device_class: finds a class by name.
 
     """
 
@@ -87,12 +94,14 @@ class Decider:
         book: ClaimBook,
         allocator: Allocator,
         failed: Callable[[ResourceClaim], BindingFailed | None],
+        device_class: Callable[[str], DeviceClass | None],
     ) -> None:
         self._nodes = nodes
         self._shapes = Shapes(nodes)
         self._book = book
         self._allocator = allocator
         self._failed = failed
+        self._class = device_class
         self._hopeless: dict[tuple[int, bytes], _Hopeless] = {}
         self.devices_changed = 0
         """Grows when slices, classes or nodes change."""
@@ -115,8 +124,20 @@ class Decider:
                     {call}, f"resource claim {claim.metadata.name} is in the process of being allocated"
                 )
         wanting = [claim for claim in claims if claim.status.allocation is None]
+        self._check_classes(wanting)
         allocated = [claim for claim in claims if claim.status.allocation is not None]
         return Question(pod, shape, claims, wanting, allocated)
+
+    def _check_classes(self, claims: Sequence[ResourceClaim]) -> None:
+        for claim in claims:
+            for request in claim.spec.devices.requests:
+                names = [option.device_class_name for option in request.first_available]
+                if request.exactly is not None:
+                    names.append(request.exactly.device_class_name)
+                for name in names:
+                    if self._class(name) is None:
+                        call = call_of(claim.metadata.namespace, claim.metadata.name)
+                        raise ClaimUnusable({call}, f"request {request.name}: device class {name} does not exist")
 
     def decide(self, question: Question, order: Sequence[str] | None = None) -> Success | Failure:
         """Find a node.
@@ -186,16 +207,23 @@ class Decider:
         return [info for info in found if info is not None and info.position in fitting]
 
     def _failure(self, question: Question, refused: Counter[str], in_the_way: list[ResourceClaim]) -> Failure:
-        counts, helps = question.shape.reasons()
+        counts, helps, crowded = question.shape.reasons()
         rest = len(question.shape.fitting()) - sum(refused.values())
         if rest > 0 and question.wanting:
             refused[_NOT_ALLOCATABLE] += rest
         pod = question.pod
         blockers = {NODES, *helps, call_of_pod(pod.metadata.uid)}
+        total = len(self._nodes)
         if question.claims:
             blockers.add(DEVICES)
             blockers |= {call_of(claim.metadata.namespace, claim.metadata.name) for claim in question.claims}
-        return Failure(describe(len(self._nodes), counts + refused), frozenset(blockers), in_the_way)
+        return Failure(describe(total, counts + refused), preemption(total, crowded), frozenset(blockers), in_the_way)
+
+    def unusable(self, pod: Pod, problem: ClaimUnusable) -> Failure:
+        """Return the failure of a pod that no node can help, as it stands."""
+        blockers = problem.calls | {call_of_pod(pod.metadata.uid), DEVICES}
+        total = len(self._nodes)
+        return Failure(f"0/{total} nodes are available: {problem.message}.", preemption(total, 0), blockers, [])
 
 
 def _allocate(question: Question, plan: Plan | None, info: NodeInfo, refused: Counter[str]) -> Success | None:
@@ -224,3 +252,21 @@ def describe(nodes: int, reasons: Mapping[str, int]) -> str:
         return "no nodes available to schedule pods"
     shown: Collection[str] = sorted(f"{number} {reason}" for reason, number in reasons.items() if number)
     return f"0/{nodes} nodes are available: {', '.join(shown)}."
+
+
+def preemption(nodes: int, crowded: int) -> str:
+    """Return what kube-scheduler adds about preemption: where it could not help, and where it finds no victims.
+
+    Here there are never victims: pods are not preempted.
+    """
+    if not nodes:
+        return ""
+    parts = [
+        f"{number} {text}"
+        for number, text in (
+            (crowded, "No preemption victims found for incoming pod"),
+            (nodes - crowded, "Preemption is not helpful for scheduling"),
+        )
+        if number
+    ]
+    return f" preemption: 0/{nodes} nodes are available: {', '.join(parts)}."

@@ -71,7 +71,9 @@ class Scheduler:
         self._announcer = Announcer(kube, self.config.name)
         self._binder = Binder(kube, self.book, timeout=self.config.binding_timeout)
         provider = CelProvider(self.inventory.features, lambda: str(uuid.uuid4()))
-        self._decider = Decider(self.table, self.book, Allocator(self.inventory, provider), self._binder.failed)
+        self._decider = Decider(
+            self.table, self.book, Allocator(self.inventory, provider), self._binder.failed, self.inventory.device_class
+        )
         self._extenders: list[Extender] = []
         self._slots = asyncio.Semaphore(self.config.writers)
         self._flying: dict[str, str] = {}
@@ -239,8 +241,9 @@ class Scheduler:
             else:
                 found = self._decider.decide(question)
         except ClaimUnusable as unusable:
-            self._report(pod, "Unschedulable", unusable.message)
-            self.queue.park(entry, unusable.calls | {call_of_pod(uid), DEVICES})
+            failure = self._decider.unusable(pod, unusable)
+            self._report(pod, "Unschedulable", failure.told())
+            self.queue.park(entry, failure.blockers)
             return None
         except ClaimMissing as missing:
             # Not an attempt: as upstream (PreEnqueue), such a pod does not come to the queue at all.
@@ -254,11 +257,8 @@ class Scheduler:
             return None
         if isinstance(found, Success):
             return found
-        message = found.message
-        if question.claims:
-            cleared = await self._clear(pod, found)
-            message = f"{message} {'deallocation of ResourceClaim completed' if cleared else 'still not schedulable'}"
-        self._report(pod, "Unschedulable", message)
+        cleared = await self._clear(pod, found)
+        self._report(pod, "Unschedulable", found.told(cleared=cleared))
         self.queue.park(entry, found.blockers)
         return None
 

@@ -23,7 +23,7 @@ from dynamic_memory.embedded.scheduler.requests import Amounts, nonzero, pod_req
 from dynamic_memory.embedded.scheduler.taints import untolerated
 from dynamic_memory.embedded.scheduler.types import Pod
 
-__all__ = ["NODES", "RESOURCES", "Shape", "Shapes", "Verdict"]
+__all__ = ["NODES", "RESOURCES", "Reasons", "Shape", "Shapes", "Verdict"]
 
 RESOURCES = "resources"
 """What can help a pod that lacks resources: pods that end, nodes that grow."""
@@ -38,10 +38,19 @@ _PERCENT = 100
 
 
 class Verdict(NamedTuple):
-    """Why a node does not fit: the reasons, as in the event, and what could change that."""
+    """Why a node does not fit: the reasons, as in the event, what could change that, and whether fewer pods would."""
 
     reasons: tuple[str, ...]
     helps: str
+    crowded: bool = False
+
+
+class Reasons(NamedTuple):
+    """How many nodes do not fit for which reason, what could help, and how many nodes only have too many pods."""
+
+    counts: Counter[str]
+    helps: set[str]
+    crowded: int
 
 
 _CORDONED = Verdict(("node(s) were unschedulable",), NODES)
@@ -139,18 +148,20 @@ class Shape:
         self.follow()
         return set(self._scores)
 
-    def reasons(self) -> tuple[Counter[str], set[str]]:
-        """Return how many nodes do not fit for which reason, and what could help."""
+    def reasons(self) -> Reasons:
+        """Say why nodes do not fit."""
         self.follow()
         counts: Counter[str] = Counter()
+        crowded = 0
         for verdict, number in Counter(self._verdicts.values()).items():
+            crowded += number if verdict.crowded else 0
             for reason in verdict.reasons:
                 counts[reason] += number
         helps = {verdict.helps for verdict in self._verdicts.values()}
         if self._pinned is not None:
             others = len(self._table) - len(self._verdicts) - len(self._scores)
             counts += Counter({_ELSEWHERE: others})
-        return counts, helps
+        return Reasons(counts, helps, crowded)
 
     def _few(self, allowed: int) -> Generator[NodeInfo]:
         found = []
@@ -195,12 +206,13 @@ class Shape:
         lacking = []
         if info.pods + 1 > info.allocatable.get("pods", 0):
             lacking.append("Too many pods")
-        lacking += [
-            f"Insufficient {name}"
-            for name, amount in self.requests.items()
-            if amount > 0 and amount > info.allocatable.get(name, 0) - info.requested.get(name, 0)
-        ]
-        return Verdict(tuple(lacking), RESOURCES) if lacking else None
+        crowded = True
+        for name, amount in self.requests.items():
+            there = info.allocatable.get(name, 0)
+            if amount > 0 and amount > there - info.requested.get(name, 0):
+                lacking.append(f"Insufficient {name}")
+                crowded = crowded and amount <= there
+        return Verdict(tuple(lacking), RESOURCES, crowded) if lacking else None
 
     def _rate(self, info: NodeInfo) -> int:
         """Return how much would be left free, in percent, of cpu and memory on average (LeastAllocated)."""
