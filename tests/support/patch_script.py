@@ -44,7 +44,7 @@ def masked(value: Any) -> Any:
     """Return an answer without what differs from run to run; that a field is there is kept.
 
     Empty details and an empty status (or parts of it), which Go's types have and nobody reads, do not count; nor does
-    the order of managers, which is that of times.
+    the order of managers, which is that of times, or of causes, which is none.
     """
     if isinstance(value, list):
         return [masked(item) for item in value]
@@ -53,6 +53,8 @@ def masked(value: Any) -> Any:
     found = {key: "*" if key in VARYING else masked(item) for key, item in value.items() if key not in ZERO}
     if "managedFields" in found:
         found["managedFields"].sort(key=_entry)
+    if "causes" in found:
+        found["causes"].sort(key=lambda cause: (cause.get("field", ""), cause["message"]))
     return {key: item for key, item in found.items() if item != {} or key not in {"details", "status"}}
 
 
