@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dynamic_memory.embedded.apiserver.core import DEFINITIONS, Core
-from dynamic_memory.embedded.apiserver.crd.kinds import CustomKinds
 from dynamic_memory.embedded.apiserver.deleting import CLEANUP, DeleteOptions
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.records import DELETED, Event, Object, Record
@@ -20,6 +19,7 @@ from dynamic_memory.embedded.apiserver.targets import Target
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.api import Api
+    from dynamic_memory.embedded.apiserver.crd.kinds import CustomKinds
 
 __all__ = ["Definitions"]
 
@@ -33,9 +33,17 @@ class Definitions:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._core: Core = api.core
-        self._kinds = CustomKinds(api.core.registry)
+        self._made: CustomKinds | None = None
         self._ending: dict[StorageKey, str] = {}
         api.core.finishers[DEFINITIONS] = self._finished
+
+    @property
+    def _kinds(self) -> CustomKinds:
+        if self._made is None:
+            from dynamic_memory.embedded.apiserver.crd.kinds import CustomKinds  # noqa: PLC0415 - CEL, if there are any
+
+            self._made = CustomKinds(self._core.registry)
+        return self._made
 
     def _finished(self, definition: Object) -> Object:
         """Return a definition with the status that it has once it is stored."""

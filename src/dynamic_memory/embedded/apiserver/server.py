@@ -20,7 +20,6 @@ from dynamic_memory.embedded.apiserver.builtin import builtin_registry
 from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.http import Edge
-from dynamic_memory.embedded.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS
 from dynamic_memory.embedded.apiserver.security import SecurityOptions, secured
 from dynamic_memory.embedded.apiserver.store import Store
@@ -89,6 +88,8 @@ class ApiServer:
 
     async def kubeconfig(self) -> dict[str, Any]:
         """Return a kubeconfig of an administrator."""
+        from dynamic_memory.embedded.apiserver.kubeconfig import kubeconfig  # noqa: PLC0415 - YAML, only if wanted
+
         if self.authority is None:
             return kubeconfig(self.url)
         client = await asyncio.to_thread(self.authority.client, ADMINISTRATOR, ["system:masters"])
@@ -117,11 +118,17 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
             edge.audit = security.audit
             async with _working(server.background, security.prepare), _listening(server, options):
                 if options.kubeconfig is not None:
-                    await asyncio.to_thread(write_kubeconfig, options.kubeconfig, await server.kubeconfig())
+                    await _write_kubeconfig(options.kubeconfig, server)
                 _log.info("addr = %s", server.address)
                 yield server
     finally:
         await store.close()
+
+
+async def _write_kubeconfig(path: Path, server: ApiServer) -> None:
+    from dynamic_memory.embedded.apiserver.kubeconfig import write_kubeconfig  # noqa: PLC0415 - only if wanted
+
+    await asyncio.to_thread(write_kubeconfig, path, await server.kubeconfig())
 
 
 def _store(options: Options) -> Store:

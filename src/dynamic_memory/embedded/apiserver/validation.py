@@ -23,9 +23,7 @@ from dynamic_memory.embedded.apiserver.names import (
 )
 from dynamic_memory.embedded.apiserver.names import dns1035_label as service_name
 from dynamic_memory.embedded.apiserver.resource import Resource
-from dynamic_memory.embedded.apiserver.rules import check_rules
 from dynamic_memory.embedded.apiserver.schema import MISSING, Schema
-from dynamic_memory.embedded.apiserver.values import validate_lists, validate_value
 
 __all__ = ["check_create", "check_update", "complete", "name_rule"]
 
@@ -103,10 +101,16 @@ def _content(resource: Resource, obj: dict[str, Any], old: Any) -> list[Cause]:
     body = _without_metadata(obj)
     before = old if old is MISSING else _without_metadata(old)
     plain = _plain_root(schema)
+    from dynamic_memory.embedded.apiserver.values import validate_lists, validate_value  # noqa: PLC0415 - needs CEL too
+
     causes = validate_value(plain, body, "", before)
     causes += validate_lists(plain, body, "", before)
     if causes:
         return causes
+    if not schema.deep_rules:
+        return []
+    from dynamic_memory.embedded.apiserver.rules import check_rules  # noqa: PLC0415 - CEL takes a while to import
+
     return check_rules(schema, obj, old)
 
 
