@@ -49,6 +49,8 @@ class Collector:
         if event.type == DELETED:
             return self._gone(record)
         self._index(record, event.old)
+        if event.old is not None and _same_ties(record.object["metadata"], event.old.object["metadata"]):
+            return ()
         return self._of(record)
 
     def _index(self, record: Record, old: Record | None) -> None:
@@ -201,6 +203,12 @@ class Collector:
         except StatusError as error:
             if error.reason not in {"NotFound", "Conflict"}:
                 raise
+
+
+def _same_ties(metadata: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Say whether a change leaves alone whatever this part looks at."""
+    ties = ("ownerReferences", "finalizers", "deletionTimestamp")
+    return all(metadata.get(field) == before.get(field) for field in ties)
 
 
 def _references(record: Record) -> list[dict[str, Any]]:

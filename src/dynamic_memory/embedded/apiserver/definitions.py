@@ -35,6 +35,8 @@ class Definitions:
         self._core: Core = api.core
         self._made: CustomKinds | None = None
         self._ending: dict[StorageKey, str] = {}
+        self._queued: set[str] = set()
+        """Definitions that will be looked at anyway."""
         api.core.finishers[DEFINITIONS] = self._finished
 
     @property
@@ -64,8 +66,7 @@ class Definitions:
                 self._ending.pop(resource.storage, None)
                 self._core.closed.discard(resource.storage)
         elif event.type == DELETED and record.storage in self._ending:
-            name = self._ending[record.storage]
-            return (lambda: self._end(name),)
+            return self._look(self._ending[record.storage])
         return ()
 
     def _of(self, record: Record) -> Iterable[Work]:
@@ -77,10 +78,17 @@ class Definitions:
         storage = StorageKey(spec["group"], spec["names"]["plural"])
         self._ending[storage] = name
         self._core.closed.add(storage)
+        return self._look(name)
+
+    def _look(self, name: str) -> Iterable[Work]:
+        if name in self._queued:
+            return ()
+        self._queued.add(name)
         return (lambda: self._end(name),)
 
     async def _end(self, name: str) -> None:
         """Delete the objects of a definition; when none is left, let it go."""
+        self._queued.discard(name)
         record = self._core.store.head(DEFINITIONS, ("", name))
         if record is None or CLEANUP not in (record.object["metadata"].get("finalizers") or ()):
             return

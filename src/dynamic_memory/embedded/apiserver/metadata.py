@@ -93,9 +93,9 @@ def check_names(obj: Object, resource: Resource, namespace: str, name: str) -> N
     if not isinstance(metadata, dict):
         raise bad_request(f"{resource.kind} cannot be handled: metadata must be an object")
     given = metadata.get("namespace") or ""
-    if given and not resource.namespaced and obj.get("kind") != "Namespace":
-        raise bad_request("namespace is not allowed on this type")
-    if resource.namespaced:
+    if not resource.namespaced:
+        metadata.pop("namespace", None)
+    else:
         if given and given != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         metadata["namespace"] = namespace

@@ -40,6 +40,8 @@ class Namespaces:
         self._core = api.core
         self._root_ca = root_ca
         self._ending: set[str] = set()
+        self._queued: set[str] = set()
+        """Those of `_ending` that will be looked at anyway."""
 
     async def prepare(self) -> None:
         """Make the namespaces that are always there, and the service that stands for the server."""
@@ -77,7 +79,7 @@ class Namespaces:
                 return self._of_namespace(event.record)
             self._ending.discard(event.record.key[1])
         elif namespace in self._ending:
-            return (lambda: self._end(namespace),) if event.type == DELETED else ()
+            return self._look(namespace) if event.type == DELETED else ()
         elif event.type == DELETED and namespace and event.record.key[1] in {"default", ROOT_CA}:
             return (lambda: self._fill(namespace),)
         return ()
@@ -87,6 +89,12 @@ class Namespaces:
         if not record.object["metadata"].get("deletionTimestamp"):
             return (lambda: self._fill(name),)
         self._ending.add(name)
+        return self._look(name)
+
+    def _look(self, name: str) -> Iterable[Work]:
+        if name in self._queued:
+            return ()
+        self._queued.add(name)
         return (lambda: self._end(name),)
 
     async def _fill(self, namespace: str) -> None:
@@ -119,6 +127,7 @@ class Namespaces:
 
     async def _end(self, name: str) -> None:
         """Delete what a namespace holds; when nothing is left, let it go."""
+        self._queued.discard(name)
         store = self._core.store
         namespace = self._core.namespace(name)
         if namespace is None or "kubernetes" not in (namespace.object.get("spec") or {}).get("finalizers", ()):

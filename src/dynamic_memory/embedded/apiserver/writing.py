@@ -35,6 +35,8 @@ __all__ = ["MODIFIED_MEANWHILE", "Change", "Write", "Writing", "finished"]
 MODIFIED_MEANWHILE = "the object has been modified; please apply your changes to the latest version and try again"
 RETRIES = 64
 NAME_RETRIES = 8
+_SPEC_ONLY = frozenset({"", "resize", "ephemeralcontainers", "scale", "finalize"})
+"""Writes that leave the status as it is."""
 _STATUS_KEEPS_METADATA = frozenset({("", "pods"), ("", "nodes"), ("", "namespaces"), ("", "services")})
 """Kinds whose labels and annotations may be written through their status."""
 
@@ -240,7 +242,7 @@ class Writing:
             if new.get("status") is not None:
                 merged["status"] = new["status"]
             new = merged
-        elif not target.subresource and "status" in resource.subresources:
+        elif target.subresource in _SPEC_ONLY and "status" in resource.subresources:
             _restore(new, old, "status")
         meta.keep_server_fields(new, old)
         new["apiVersion"], new["kind"] = resource.api_version, resource.kind
