@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,8 +15,9 @@ from dynamic_memory.embedded.apiserver.decoding import decode
 from dynamic_memory.embedded.apiserver.resource import Context, Registry, Resource
 from dynamic_memory.embedded.apiserver.validation import check_create, check_update, complete
 
-__all__ = ["changed", "complaints", "made", "registry", "resource", "update_complaints"]
+__all__ = ["changed", "complaints", "made", "registry", "resource", "table", "update_complaints"]
 
+TABLES = Path(__file__).parents[1] / "apiserver" / "tables"
 NOW = "2026-01-01T00:00:00Z"
 
 
@@ -73,3 +75,9 @@ def update_complaints(old: dict[str, Any], subresource: str | None = None, **cha
     new = complete(of, decode(of, changed(copy.deepcopy(old), **changes))[0])
     new = of.strategy.prepare_update(new, copy.deepcopy(old), Context(now=NOW, resource=of), subresource)
     return [f"{cause.field}: {cause.message}" for cause in check_update(of, new, old, subresource)]
+
+
+def table(name: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a table of cases, each with its values in the order of their names in the file."""
+    text = (TABLES / f"{name}.yaml").read_text(encoding="utf-8")
+    return [tuple(row.values()) for row in yaml.safe_load(text)]

@@ -36,6 +36,10 @@ _GO_TYPES: Final = {"string": "string", "boolean": "bool", "number": "float64"}
 _RANGE: Final = {"int32": 2**31, "int64": 2**63}
 
 
+_OMITTED = ("labels", "annotations", "finalizers", "ownerReferences", "managedFields")
+_EMPTY: tuple[dict[str, Any], list[Any]] = ({}, [])
+
+
 def decode(resource: Resource, obj: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the object as the server holds it, and what strict decoding finds wrong (`unknown field "spec.x"`).
 
@@ -57,9 +61,18 @@ def decode(resource: Resource, obj: dict[str, Any]) -> tuple[dict[str, Any], lis
             raise bad_request(
                 f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {error}'
             ) from None
-        return made, problems
+        return _without_empty_metadata(made), problems
     made = _prune_root(schema, obj, problems, resource)
-    return made, problems
+    return _without_empty_metadata(made), problems
+
+
+def _without_empty_metadata(obj: dict[str, Any]) -> dict[str, Any]:
+    """Leave out labels, annotations and lists of metadata that are empty, as Go's encoder of metadata does."""
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not any(metadata.get(name) in _EMPTY for name in _OMITTED):
+        return obj
+    kept = {name: value for name, value in metadata.items() if name not in _OMITTED or value not in _EMPTY}
+    return {**obj, "metadata": kept}
 
 
 def _texts(obj: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +205,8 @@ class _Reader:
             if isinstance(value, dict):
                 inner = schema.ref.rpartition(".")[2] or owner
                 return self.read_object(schema, value, path, inner, fields)
+            if schema.preserve_unknown:
+                return clone(value)
         elif kind == "array":
             if isinstance(value, list):
                 items = schema.items or Schema()

@@ -178,10 +178,8 @@ def _scale(scale: Any, path: str) -> Iterator[Cause]:
             if needed:
                 yield fields.required(f"{path}.{name}")
         elif not value.startswith(prefix):
-            which = prefix if isinstance(prefix, str) else " or ".join(prefix)
-            yield fields.invalid(
-                f"{path}.{name}", value, f"should be a json path under {which.replace('.s', 's').rstrip('.')}"
-            )
+            which = ".spec" if prefix == ".spec." else ".status" if prefix == ".status." else "either .spec or .status"
+            yield fields.invalid(f"{path}.{name}", value, f"should be a json path under {which}")
 
 
 def _column(column: Mapping[str, Any], path: str) -> Iterator[Cause]:

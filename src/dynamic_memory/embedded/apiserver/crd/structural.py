@@ -72,7 +72,8 @@ def check_schema(source: Any, path: str) -> list[Cause]:
     if source.get("nullable"):
         return [fields.forbidden(f"{path}.nullable", "nullable cannot be true at the root")]
     causes = list(_node(source, path, "root"))
-    causes += _completeness(source, source, path)
+    if not causes:
+        causes += _completeness(source, source, path)
     if not causes:
         causes += _defaults(source, path, root=True)
     if not causes:
@@ -290,12 +291,21 @@ def _nested(source: Any, path: str) -> Iterator[Cause]:
 
 def _completeness(source: Source, main: Any, path: str) -> Iterator[Cause]:
     """Find properties in allOf, anyOf, oneOf and not that the schema itself does not specify."""
+    yield from _nested_completeness(source, main, path)
+    for name, inner in (source.get("properties") or {}).items():
+        yield from _completeness(inner, inner, fields.key(f"{path}.properties", name))
+    for name in ("items", "additionalProperties"):
+        if isinstance(source.get(name), dict):
+            yield from _completeness(source[name], source[name], f"{path}.{name}")
+
+
+def _nested_completeness(source: Source, main: Any, path: str) -> Iterator[Cause]:
     for word in ("allOf", "anyOf", "oneOf", "not"):
         parts = source.get(word) or ()
         for inner in [parts] if isinstance(parts, dict) else parts:
             if isinstance(inner, dict):
                 yield from _specified(inner, main, path)
-                yield from _completeness(inner, main, path)
+                yield from _nested_completeness(inner, main, path)
 
 
 def _specified(nested: Source, main: Any, path: str) -> Iterator[Cause]:
