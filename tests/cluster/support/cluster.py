@@ -17,6 +17,7 @@ from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import our_image
 from tests.cluster.support.node import RealNode
+from tests.cluster.support.pace import REAL
 from tests.cluster.support.processes import Child
 
 __all__ = ["NODE", "Cluster"]
@@ -27,6 +28,8 @@ ROOT = Path(__file__).parents[3]
 
 class Cluster:
     """A running cluster of one Kubernetes version; its folder is `/tmp/dmc-...`, short because sockets are in it."""
+
+    pace = REAL
 
     def __init__(self, version: str) -> None:
         self.version = version

@@ -266,6 +266,11 @@ class World:
             (self.nodes[node] / name).mkdir(parents=True, exist_ok=True)
         (self.folder / f"driver-{node}.yaml").write_text(yaml.safe_dump(config))
 
+    def change_driver(self, node: str, **changes: Any) -> None:
+        """Change the configuration of a driver that is not running."""
+        path = self.folder / f"driver-{node}.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+
     def driver_token(self, node: str) -> str:
         """Return a token of the driver's account that is bound to a pod of the node."""
         return self.role_token("driver", node)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scenarios of the main job on the embedded cluster: their code is that of tests/cluster, only the cluster differs."""
+"""The scenarios of the main job on the embedded cluster: the code of tests/cluster, on another cluster."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from tests.cluster.support.api import Api
 from tests.cluster.support.fake_node import Patience
+from tests.cluster.support.pace import EMBEDDED
 from tests.cluster.support.processes import Child, eventually
 
 from dynamic_memory.capacity import role as updater_role
@@ -36,11 +37,13 @@ from dynamic_memory.embedded.cluster.node import SimulatedNode
 from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.fabric import role as service_role
 from dynamic_memory.fabric.config import ServiceConfig
-from dynamic_memory.process import config
+from dynamic_memory.process import config, endpoints
 from dynamic_memory.process.config import Bytes, Seconds
 from dynamic_memory.process.run import Process
 
 __all__ = ["EmbeddedCluster", "EmbeddedNode", "InlineChild"]
+
+PATIENCE = Patience()
 
 ROOT = Path(__file__).parents[3]
 MAINS = {
@@ -55,7 +58,7 @@ keep: false
 roles: none
 nodes: []
 fabric: []
-control: {initialBackoff: 0.2, maxBackoff: 1, nodeGrace: 4, podQuarantine: 2}
+control: {initialBackoff: 0.5, maxBackoff: 10, nodeGrace: 8, podQuarantine: 40}
 """
 
 
@@ -71,8 +74,12 @@ class InlineChild:
         settings = config.load(path, type_)
 
         async def run() -> None:
+            process = Process(role)
             try:
-                await main(Process(role), settings)
+                async with contextlib.AsyncExitStack() as stack:
+                    if settings.health is not None:
+                        await stack.enter_async_context(endpoints.serve(process.ready, settings.health))
+                    await main(process, settings)
                 self.code = 0
             except asyncio.CancelledError:
                 self.code = 0 if self.code is None else self.code
@@ -96,7 +103,7 @@ class InlineChild:
         self.stop()
 
     def wait(self, timeout: float = 60) -> int:
-        eventually(lambda: self._ended(), timeout, f"{self.name} has ended")
+        eventually(self._ended, timeout, f"{self.name} has ended")
         assert self.code is not None
         return self.code
 
@@ -112,7 +119,7 @@ class EmbeddedNode:
     """A simulated node, with what scenarios ask of their nodes."""
 
     def __init__(
-        self, name: str, cluster: EmbeddedCluster, *, patience: Patience = Patience(), labels: Any = None, **_: Any
+        self, name: str, cluster: EmbeddedCluster, *, patience: Patience = PATIENCE, labels: Any = None, **_: Any
     ) -> None:
         self.name = name
         self._cluster = cluster
@@ -214,6 +221,7 @@ class EmbeddedCluster:
     """See the module."""
 
     version = "embedded"
+    pace = EMBEDDED
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dme-"))

@@ -28,6 +28,7 @@ from dynamic_memory.embedded.apiserver.server import ApiServer, Options, serve
 from dynamic_memory.embedded.cluster import manifests, settings
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig, node_names
 from dynamic_memory.embedded.cluster.folder import Folder
+from dynamic_memory.embedded.cluster.metrics import MetricsApi
 from dynamic_memory.embedded.cluster.node import SimulatedNode
 from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, node_user
 from dynamic_memory.embedded.controllers.manager import ControllerManager, ControllersConfig
@@ -119,6 +120,7 @@ class Cluster:
             )
             async with serve(options) as server:
                 self._server = server
+                MetricsApi(self.nodes).install(server.api)
                 try:
                     await self._start()
                     yield self
