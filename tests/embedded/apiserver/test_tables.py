@@ -417,7 +417,24 @@ POLICY = "admissionregistration.k8s.io"
             {"spec": {"maxUnavailable": "10%"}, "status": {"disruptionsAllowed": 2}},
             ["x", "N/A", "10%", 2, "4m10s"],
         ),
-        ("apiextensions.k8s.io", "CustomResourceDefinition", {}, ["x", MADE]),
+        (
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            {
+                "spec": {
+                    "group": "g",
+                    "scope": "Cluster",
+                    "names": {"kind": "K", "shortNames": ["a", "b"]},
+                    "versions": [
+                        {"name": "v2", "served": True},
+                        {"name": "v1", "served": True, "storage": True},
+                        {"name": "v0"},
+                    ],
+                },
+                "status": {"conditions": [{"type": "Established", "status": "True"}]},
+            },
+            ["x", "Cluster", "v1(storage),v2", MADE, "g", "K", "a,b", True],
+        ),
         (RBAC, "Role", {}, ["x", MADE]),
         (RBAC, "ClusterRole", {}, ["x", MADE]),
         (

@@ -49,10 +49,16 @@ def selection_of(resource: Resource, namespace: str, labels: str, fields: str) -
     terms = parse_fields(fields) if fields else []
     for term in terms:
         if resource.select({}, term.path) is None:
-            raise bad_request(f"field label not supported: {term.path}")
+            raise bad_request(_no_label(resource, term.path))
     if terms and not forms.as_stored(resource):
         return Selection(namespace, parse_labels(labels), terms, _converted(resource))
     return Selection(namespace, parse_labels(labels), terms, resource.select)
+
+
+def _no_label(resource: Resource, path: str) -> str:
+    if resource.builtin and not resource.selectable_fields:
+        return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return f"field label not supported: {path}"
 
 
 def _converted(resource: Resource) -> Callable[[Object, str], str | None]:

@@ -72,7 +72,9 @@ class _Parser:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""
 
     def _error(self, found: str, expected: str) -> Exception:
-        return bad_request(f"unable to parse requirement: found '{found}', expected: {expected}")
+        # what stands between requirements is not within one
+        prefix = "" if expected.endswith("'end of string'") else "unable to parse requirement: "
+        return bad_request(f"{prefix}found '{found}', expected: {expected}")
 
     def _requirement(self) -> Matcher:  # noqa: PLR0911 - one per form
         if self._peek() == "!":

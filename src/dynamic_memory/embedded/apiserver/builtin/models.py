@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dynamic_memory.embedded.apiserver.builtin.defaults import DEFAULTS
 from dynamic_memory.embedded.apiserver.builtin.extra import EXTRA_FIELDS
@@ -175,7 +175,9 @@ def _build(module: str, name: str) -> Schema:
     _built[module, name] = made
     for model_name, field, annotation, _ in fields:
         node = _typed(module, annotation, marks.get(field, {}))
-        default = DEFAULTS.get(f"{module}.{name}.{field}", MISSING)
+        # a struct in Go is there even if it is empty
+        empty: Any = {} if field == "status" and annotation == f"{name}Status" else MISSING
+        default = DEFAULTS.get(f"{module}.{name}.{field}", empty)
         made.properties[field] = dataclasses.replace(
             node, description=texts.get(model_name) or node.description, default=default
         )

@@ -178,10 +178,12 @@ class Components:
             self._add(schema.ref, schema)
         marks = _marks(schema)
         marks.pop("x-kubernetes-map-type", None)  # belongs to the type
-        if schema.description or marks or schema.default is not MISSING:
+        # an element of a list has no description but its type's
+        own = schema.description if schema.description != _original(schema.ref, schema).description else ""
+        if own or marks or schema.default is not MISSING:
             found: Json = {"allOf": [{"$ref": PREFIX + schema.ref}], **marks}
-            if schema.description:
-                found["description"] = schema.description
+            if own:
+                found["description"] = own
             if schema.default is not MISSING:
                 found["default"] = schema.default
             return found

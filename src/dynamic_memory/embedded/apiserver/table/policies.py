@@ -6,7 +6,18 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from dynamic_memory.embedded.apiserver.table.columns import AGE, NAME, Cell, Printer, age, integer, name, text
+from dynamic_memory.embedded.apiserver.table.columns import (
+    AGE,
+    NAME,
+    Cell,
+    Column,
+    Printer,
+    age,
+    condition,
+    integer,
+    name,
+    text,
+)
 from dynamic_memory.embedded.apiserver.table.duration import human_duration, since
 
 __all__ = ["PRINTERS"]
@@ -132,6 +143,23 @@ def _slice(obj: Object, now: dt.datetime) -> list[Cell]:
     return [name(obj), spec.get("nodeName") or "", spec.get("driver", ""), pool, age(obj, now)]
 
 
+def _definition(obj: Object, now: dt.datetime) -> list[Cell]:  # noqa: ARG001 - the form of every printer
+    spec = obj.get("spec") or {}
+    names = spec.get("names") or {}
+    served = (entry for entry in spec.get("versions") or [] if entry.get("served"))
+    versions = sorted(f"{entry.get('name', '')}{'(storage)' if entry.get('storage') else ''}" for entry in served)
+    return [
+        name(obj),
+        spec.get("scope", ""),
+        ",".join(versions),
+        obj.get("metadata", {}).get("creationTimestamp"),
+        spec.get("group", ""),
+        names.get("kind", ""),
+        ",".join(names.get("shortNames") or []),
+        (condition(obj, "Established") or {}).get("status") == "True",
+    ]
+
+
 def _taint_rule(obj: Object, now: dt.datetime) -> list[Cell]:
     taint = (obj.get("spec") or {}).get("taint") or {}
     added = taint.get("timeAdded")
@@ -200,6 +228,19 @@ PRINTERS = {
     (_ADMISSION, "MutatingAdmissionPolicyBinding"): _POLICY_BINDING,
     (_ADMISSION, "ValidatingWebhookConfiguration"): _WEBHOOKS,
     (_ADMISSION, "MutatingWebhookConfiguration"): _WEBHOOKS,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Printer(
+        (
+            NAME,
+            text("Scope", "Cluster/Namespaced"),
+            text("Versions", "Served versions"),
+            Column("Created At", "date", AGE.doc),
+            text("Group", "API group", 1),
+            text("Kind", "CustomResource kind", 1),
+            text("ShortNames", "Short names", 1),
+            Column("Established", "boolean", "Established status", 1),
+        ),
+        _definition,
+    ),
     (_DEVICES, "DeviceClass"): Printer((NAME, AGE), _age_only),
     (_DEVICES, "ResourceClaimTemplate"): Printer((NAME, AGE), _age_only),
     (_DEVICES, "ResourceClaim"): Printer(

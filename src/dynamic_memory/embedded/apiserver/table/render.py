@@ -29,7 +29,6 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     **policies.PRINTERS,
     ("rbac.authorization.k8s.io", "Role"): CREATED_AT,
     ("rbac.authorization.k8s.io", "ClusterRole"): CREATED_AT,
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): CREATED_AT,
     ("", "LimitRange"): CREATED_AT,
 }
 
