@@ -31,17 +31,16 @@ def nodes(schema: Schema, path: str = "", seen: set[int] | None = None) -> Itera
     yield path, schema
     for name, inner in schema.properties.items():
         yield from nodes(inner, f"{path}.{name}", seen)
-    for inner in (schema.additional, schema.items):
-        if inner is not None:
-            yield from nodes(inner, f"{path}[]", seen)
+    for below in (schema.additional, schema.items):
+        if below is not None:
+            yield from nodes(below, f"{path}[]", seen)
 
 
 @pytest.mark.parametrize("one", RESOURCES)
 def test_every_field_of_every_kind_has_a_type_and_a_description(one: Any) -> None:
     for path, node in nodes(one.schema):
-        known = node.type or node.int_or_string or node.open or (node.properties and node.items)
-        known = known or (node.items is not None and node.additional is not None)
-        assert known, f"{path} has no type"
+        either = node.items is not None and (node.additional is not None or node.properties)
+        assert node.type or node.int_or_string or node.open or either, f"{path} has no type"
         if node.type == "array":
             assert node.items is not None, f"{path} has no items"
     assert {"apiVersion", "kind"} <= one.schema.properties.keys()

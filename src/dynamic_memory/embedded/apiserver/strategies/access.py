@@ -161,19 +161,17 @@ class RequestStrategy(Strategy):
         return obj
 
     def prepare_update(self, new: Object, old: Object, ctx: Context, subresource: str | None) -> Object:
-        """Keep everything but the part that a subresource is about."""
-        del ctx
+        """Keep everything but the part that a subresource is about, and date the conditions."""
         before = old.get("status") or {}
         if subresource == "approval":
-            status = {**clone(before), "conditions": (new.get("status") or {}).get("conditions") or []}
+            conditions = _dated((new.get("status") or {}).get("conditions") or [], before, ctx.now)
+            status = {**clone(before), "conditions": conditions}
             return {**clone(old), "metadata": new["metadata"], "status": status}
         if subresource == "status" and isinstance(new.get("status"), dict):
-            decided = [one for one in before.get("conditions") or () if one.get("type") in _DECISIONS]
-            rest = [one for one in new["status"].get("conditions") or () if one.get("type") not in _DECISIONS]
-            if decided or rest:
-                new["status"]["conditions"] = decided + rest
-            return new
-        if subresource is None and "spec" in old:
+            conditions = new["status"].get("conditions") or []
+            if conditions:
+                new["status"]["conditions"] = _dated(_decisions_kept(conditions, before), before, ctx.now)
+        elif subresource is None and "spec" in old:
             new["spec"] = old["spec"]
         return new
 
@@ -206,11 +204,7 @@ class RequestStrategy(Strategy):
         causes = immutable(new.get("spec"), old.get("spec"), "spec")
         status, before = new.get("status") or {}, old.get("status") or {}
         causes += _conditions(status.get("conditions") or [])
-        kinds = {one.get("type") for one in status.get("conditions") or ()}
-        for one in before.get("conditions") or ():
-            if one.get("type") in ("Approved", "Denied", "Failed") and one["type"] not in kinds:
-                text = f'updates may not remove a condition of type "{one["type"]}"'
-                causes.append(fields.forbidden("status.conditions", text))
+        causes += _decided(status, before, free=subresource == "approval")
         certificate = before.get("certificate")
         if certificate and status.get("certificate") != certificate:
             text = "updates may not modify existing certificate content"
@@ -218,6 +212,48 @@ class RequestStrategy(Strategy):
         elif status.get("certificate") and not certificate and subresource != "status":
             causes.append(fields.forbidden("status.certificate", "updates may not set certificate content"))
         return causes
+
+
+def _of_type(status: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    return [one for one in status.get("conditions") or () if one.get("type") == kind]
+
+
+def _decisions_kept(conditions: list[Object], before: Mapping[str, Any]) -> list[Object]:
+    """Return conditions with the decisions as they were, where there are as many."""
+    kept = list(conditions)
+    for kind in _DECISIONS:
+        old, places = _of_type(before, kind), [at for at, one in enumerate(kept) if one.get("type") == kind]
+        if len(old) == len(places):
+            for at, one in zip(places, old, strict=True):
+                kept[at] = dict(one)
+    return kept
+
+
+def _dated(conditions: list[Object], before: Mapping[str, Any], now: str) -> list[Object]:
+    """Return conditions with their times."""
+    made = []
+    for condition in conditions:
+        known = [
+            one for one in _of_type(before, condition.get("type", "")) if one.get("status") == condition.get("status")
+        ]
+        since = next((one["lastTransitionTime"] for one in known if one.get("lastTransitionTime")), now)
+        made.append({"lastUpdateTime": now, "lastTransitionTime": since, **condition})
+    return made
+
+
+def _decided(status: Mapping[str, Any], before: Mapping[str, Any], *, free: bool) -> Iterable[Cause]:
+    """Check that decisions stay, and that only an approval makes one."""
+    path = "status.conditions"
+    for kind in (*_DECISIONS, "Failed"):
+        old, new = _of_type(before, kind), _of_type(status, kind)
+        if len(new) < len(old):
+            yield fields.forbidden(path, f'updates may not remove a condition of type "{kind}"')
+        elif kind == "Failed" or free:
+            continue
+        elif len(new) > len(old):
+            yield fields.forbidden(path, f'updates may not add a condition of type "{kind}"')
+        elif new != old:
+            yield fields.forbidden(path, f'updates may not modify a condition of type "{kind}"')
 
 
 def _is_request(text: str) -> bool:
