@@ -64,6 +64,8 @@ class DaemonSetController(Controller):
         self._nodes.subscribe(self._node_changed)
 
     def _pod_changed(self, change: Change[Object]) -> None:
+        if change.type == "deleted":
+            self._deadlines.forget(change.object.metadata.uid)
         owner = controller_of(change.object)
         if owner is not None and owner[0] == "DaemonSet":
             self.queue.add(f"{change.object.metadata.namespace}/{owner[1]}")

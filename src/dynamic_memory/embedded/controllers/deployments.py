@@ -71,6 +71,8 @@ class DeploymentController(Controller):
         """Work on a deployment."""
         namespace, name = split(key)
         owner = self._deployments.get(name, namespace)
+        if owner is None:
+            self._deadlines.forget(key)
         if owner is None or owner.metadata.deletion_timestamp is not None:
             return
         sets = sorted(self._sets.by_index("owner", owner.metadata.uid), key=_revision)

@@ -49,8 +49,16 @@ class JobController(Controller):
         self._pods = caches.of(PODS)
         self._deadlines = Deadlines()
         self._failures: dict[str, tuple[int, float]] = {}
-        self._jobs.subscribe(lambda change: self.queue.add(key_of(change.object)))
+        self._jobs.subscribe(self._job_changed)
         self._pods.subscribe(self._pod_changed)
+
+    def _job_changed(self, change: Change[Object]) -> None:
+        key = key_of(change.object)
+        if change.type == "deleted":
+            self._failures.pop(change.object.metadata.uid, None)
+            self._deadlines.forget(f"{key} active")
+            self._deadlines.forget(f"{key} ttl")
+        self.queue.add(key)
 
     def _pod_changed(self, change: Change[Object]) -> None:
         owner = controller_of(change.object)

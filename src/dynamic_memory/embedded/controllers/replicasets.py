@@ -41,6 +41,8 @@ class ReplicaSetController(Controller):
         self._pods.subscribe(self._pod_changed)
 
     def _pod_changed(self, change: Change[Object]) -> None:
+        if change.type == "deleted":
+            self._deadlines.forget(change.object.metadata.uid)
         owner = controller_of(change.object)
         if owner is not None and owner[0] == "ReplicaSet":
             self.queue.add(f"{change.object.metadata.namespace}/{owner[1]}")

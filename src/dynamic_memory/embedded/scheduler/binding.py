@@ -68,6 +68,10 @@ class Binder:
         """Have pods that wait for this claim look again."""
         self._wake(call_of(namespace, name))
 
+    def claim_gone(self, claim: ResourceClaim) -> None:
+        """Forget a claim that was deleted."""
+        self._expired.pop(claim_key(claim), None)
+
     def pod_gone(self, uid: str) -> None:
         """Have a pod that was deleted wait no more."""
         if uid in self._waiting:

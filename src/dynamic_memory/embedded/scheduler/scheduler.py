@@ -179,6 +179,8 @@ class Scheduler:
 
     def _claim_changed(self, change: Change[ResourceClaim]) -> None:
         calls = self.book.observe(change)
+        if change.type == "deleted":
+            self._binder.claim_gone(change.object)
         self._binder.claim_changed(change.object.metadata.namespace, change.object.metadata.name)
         self._call(*calls)
 
