@@ -60,9 +60,11 @@ def demo(*, keep: bool, nodes: int, plain: bool, folder: Path | None) -> int:
       dynamic-memory demo
       dynamic-memory demo --keep
     """
-    from dynamic_memory.process.run import run  # noqa: PLC0415 - imported when it runs
+    from dynamic_memory.embedded.cluster.cluster import Cluster  # noqa: PLC0415 - imported when it runs
+    from dynamic_memory.process.run import run  # noqa: PLC0415
 
     place = folder or Path(tempfile.mkdtemp(prefix="dynamic-memory-"))
+    Cluster(place, _config(nodes)).check()
     log_to(place / "logs" / "cluster.log", "info")
     failures: list[str] = ["it was interrupted"]
 

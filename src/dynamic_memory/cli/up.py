@@ -67,9 +67,9 @@ def up(*, folder: Path, log_level: str, **wishes: Any) -> int:
     from dynamic_memory.embedded.cluster.cluster import Cluster  # noqa: PLC0415 - imported when it runs
     from dynamic_memory.process.run import run  # noqa: PLC0415
 
-    config = _config(folder, wishes)
+    cluster = Cluster(folder, _config(folder, wishes))
+    cluster.check()
     log_to(folder / "logs" / "cluster.log", log_level)
-    cluster = Cluster(folder, config)
 
     async def main(process: Process) -> None:
         async with cluster.running():
@@ -115,8 +115,9 @@ def _config(folder: Path, wishes: dict[str, Any]) -> ClusterConfig:
 
 
 def log_to(path: Path, level: str) -> None:
-    """Log to a file: the terminal is for what people want to read."""
+    """Log to a file: the terminal is for what people want to read, and for what they have to act upon."""
     import logging  # noqa: PLC0415
+    import sys  # noqa: PLC0415
 
     from dynamic_memory.process.logging import setup  # noqa: PLC0415
 
@@ -125,6 +126,9 @@ def log_to(path: Path, level: str) -> None:
     handler = logging.getLogger().handlers[0]
     assert isinstance(handler, logging.StreamHandler)  # noqa: S101 - `setup` makes one
     handler.setStream(path.open("a", encoding="utf-8"))
+    errors = logging.StreamHandler(sys.stderr)
+    errors.setLevel(logging.ERROR)
+    logging.getLogger().addHandler(errors)
 
 
 def _text(cluster: Cluster) -> str:

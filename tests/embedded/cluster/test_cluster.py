@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tests.embedded.support.clusters import claim_pod, cluster, eventually, found, phase
 
 from dynamic_memory.embedded.cluster.cluster import Cluster
-from dynamic_memory.embedded.cluster.config import ClusterConfig
+from dynamic_memory.embedded.cluster.config import ClusterConfig, node_names
 from dynamic_memory.embedded.cluster.folder import FolderInUse
 from dynamic_memory.embedded.kubelet.objects import CLAIMS, NODES, PODS, SLICES
 from dynamic_memory.errors import InvalidInput
@@ -162,3 +163,12 @@ async def test_a_folder_that_sockets_do_not_fit_into_is_refused(tmp_path):
         async with Cluster(tmp_path / ("x" * 60)).running():
             pass
     assert not list(tmp_path.iterdir())
+
+
+def test_the_example_of_the_documentation_is_what_it_says():
+    text = (Path(__file__).parents[3] / "docs" / "embedded.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    found = config.loads(example.encode(), ClusterConfig)
+    assert [name for group in found.nodes for name in node_names(group)] == ["big-1", "big-2"]
+    assert found.domain_of(found.nodes[0]) == found.fabric[0]
+    assert found.driver == {"timing": {"hold": "3s"}}

@@ -101,6 +101,18 @@ class Cluster:
         """A client that may do everything."""
         return LocalKube(self.api, ADMIN, manager="dynamic-memory-up")
 
+    def check(self) -> None:
+        """Refuse what could not be started, before anything is made.
+
+        Raises:
+            InvalidInput: the folder cannot be used.
+
+        """
+        self.folder.check(self._names())
+
+    def _names(self) -> list[str]:
+        return [name for group in self.config.nodes for name in node_names(group)]
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Cluster]:
         """Run while the context is open.
@@ -110,7 +122,7 @@ class Cluster:
             FolderInUse: another process runs this cluster.
 
         """
-        self.folder.take([name for group in self.config.nodes for name in node_names(group)])
+        self.folder.take(self._names())
         try:
             await asyncio.to_thread(self._write_files)
             options = Options(

@@ -54,12 +54,11 @@ class Folder:
         self.root = root.absolute()
         self._lock: TextIO | None = None
 
-    def take(self, nodes: list[str]) -> None:
-        """Make the folders, and hold the lock until `release`.
+    def check(self, nodes: list[str]) -> None:
+        """Refuse a folder that the sockets of these nodes do not fit into; nothing is made.
 
         Raises:
-            InvalidInput: paths of sockets would be too long.
-            FolderInUse: another process has it.
+            InvalidInput: their paths would be too long.
 
         """
         longest = max(nodes, key=len, default="")
@@ -67,6 +66,16 @@ class Folder:
         if length > MAX_PATH:
             most = MAX_PATH - (length - len(bytes(self.root)))
             raise InvalidInput("--folder", f"a path of at most {most} bytes, for the sockets in it", str(self.root))
+
+    def take(self, nodes: list[str]) -> None:
+        """Make the folders, and hold the lock until `release`.
+
+        Raises:
+            InvalidInput: see `check`.
+            FolderInUse: another process has it.
+
+        """
+        self.check(nodes)
         for folder in (self.root, self.logs, self.roles, self.fabric):
             folder.mkdir(parents=True, exist_ok=True)
         lock = (self.root / ".lock").open("a", encoding="ascii")
