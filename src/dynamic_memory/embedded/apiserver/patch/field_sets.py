@@ -211,7 +211,7 @@ def ordered(fields: Fields) -> Fields:
     if len(fields) == 1:
         ((element, node),) = fields.items()
         return {element: ordered(node)} if node else fields
-    return {element: ordered(fields[element]) if fields[element] else {} for element in sorted(fields)}
+    return {element: ordered(node) if (node := fields[element]) else node for element in sorted(fields)}
 
 
 def _text(value: Any) -> str:

@@ -339,6 +339,8 @@ def update(
 
 
 def _capped(managers: Managers) -> Managers:
+    if len(managers) <= UPDATERS:
+        return managers
     updaters = sorted(
         (name for name in managers if not name.applies), key=lambda name: (managers[name].time or "", name)
     )

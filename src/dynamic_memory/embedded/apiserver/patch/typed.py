@@ -334,8 +334,14 @@ def _compare_maps(schema: Schema | None, old: dict[str, Any], new: dict[str, Any
         here = old.get(name, MISSING)
         if here is there or (type(there) is str and here == there):
             continue
+        if type(there) not in _CONTAINERS and (here is MISSING or type(here) is type(there)):
+            if here is MISSING:
+                added[f"f:{name}"] = {}
+            elif here != there:
+                modified[f"f:{name}"] = {}
+            continue
         child = _child(schema, name)
-        if here is MISSING and name in structs and type(there) in _CONTAINERS:
+        if here is MISSING and name in structs:
             here = type(there)()
         if here is MISSING:
             added[f"f:{name}"] = _leaves(child, there)
@@ -423,7 +429,7 @@ def _leaves(schema: Schema | None, value: Any) -> Fields:
     if value and _granular_map(schema, value):
         node: Fields = {MEMBER: {}}
         for name, item in value.items():
-            node[f"f:{name}"] = _leaves(_child(schema, name), item)
+            node[f"f:{name}"] = _leaves(_child(schema, name), item) if type(item) in _CONTAINERS else {}
         return node
     if value and _granular_list(schema, value):
         assert schema is not None  # noqa: S101 - for the type checker: a granular list has a schema
