@@ -240,3 +240,15 @@ async def test_objects_with_hostile_values_are_refused_by_their_kind(client: Cli
     for options in ({"gracePeriodSeconds": "x"}, {"preconditions": 5, "dryRun": ["All"]}, {"dryRun": "All"}, [], 5):
         answer = await client.send("DELETE", f"{MAPS}/a", options, dryRun="All")
         assert answer.code in {200, 400, 422}, answer
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it(running_server: Running) -> None:
+    host, _, port = running_server.server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps({"metadata": {"name": "e"}}).encode()
+    head = f"POST {MAPS} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 201")
+    writer.close()

@@ -32,6 +32,7 @@ from dynamic_memory.embedded.apiserver.routes import Route, route
 from dynamic_memory.embedded.apiserver.subresources import COMMON, Subresources, success
 from dynamic_memory.embedded.apiserver.targets import target_of
 from dynamic_memory.embedded.apiserver.writing import Writing
+from dynamic_memory.process import clock
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.documents import Document
@@ -274,7 +275,9 @@ class Api:
         options = options_of(request, self._options(request))
         selection = self.reading.selection(request, found)
         records = self.core.store.select(found.resource.storage, selection)
-        for record in records:
+        for number, record in enumerate(records):
+            if number % 50 == 49:  # noqa: PLR2004 - others want to be served meanwhile
+                await clock.sleep(0)
             try:
                 await self.deleting.delete(found.resource, *record.key, options, request.user)
             except StatusError as error:

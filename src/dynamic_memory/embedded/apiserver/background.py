@@ -91,6 +91,7 @@ class Background:
             except Exception:  # noqa: BLE001 - one thing that fails must not stop the others
                 _log.exception("background work failed")
             self._queue.task_done()
+            await clock.sleep(0)  # clients come first
 
     async def idle(self) -> None:
         """Wait until all that has happened is worked through."""

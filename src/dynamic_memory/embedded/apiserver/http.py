@@ -26,8 +26,6 @@ __all__ = ["MAX_BODY", "Edge"]
 MAX_BODY = 3 << 20
 """Bytes, as the real server reads at most."""
 _UNCACHED = ("Cache-Control", "no-cache, private")
-WRITE_SECONDS = 30.0
-"""How long a client of a watch may take to read a chunk."""
 
 Authenticate = Callable[[web.BaseRequest], Awaitable[UserInfo]]
 
@@ -99,6 +97,9 @@ async def _body(incoming: web.BaseRequest) -> bytes:
     length = incoming.content_length
     if length is not None and length > MAX_BODY:
         raise too_large(f"limit is {MAX_BODY}")
+    if incoming.headers.get("Expect", "").lower() == "100-continue":
+        await incoming.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        incoming.writer.output_size = 0
     parts: list[bytes] = []
     size = 0
     async for chunk in incoming.content.iter_any():
@@ -143,11 +144,9 @@ async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamRespon
     async with contextlib.aclosing(cast("Any", answer.chunks)):
         try:
             async for chunk in answer.chunks:
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await response.write(chunk)
-        except (TimeoutError, ConnectionError):
-            if answer.abort is not None:
-                answer.abort()
+                # waits while the client does not read; its watcher is cut off then, which breaks the connection
+                await response.write(chunk)
+        except ConnectionError:
             return response
     with contextlib.suppress(ConnectionError):
         await response.write_eof()

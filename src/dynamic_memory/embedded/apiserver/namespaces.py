@@ -19,6 +19,7 @@ from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.subresources import finalized
 from dynamic_memory.embedded.apiserver.targets import Target
 from dynamic_memory.embedded.apiserver.watch import Selection
+from dynamic_memory.process import clock
 
 __all__ = ["ALWAYS", "Namespaces"]
 
@@ -141,6 +142,7 @@ class Namespaces:
                 metadata = record.object["metadata"]
                 if not metadata.get("deletionTimestamp"):
                     await self._delete(resource, record)
+                    await clock.sleep(0)  # others want to be served meanwhile
                 left += store.head(storage, record.key) is not None
         if not left:
             target = Target(self._resource("", "namespaces"), "", name, _CONTROLLER, [], subresource="finalize")

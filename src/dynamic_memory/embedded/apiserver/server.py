@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["PORT", "ApiServer", "Options", "serve"]
 
 PORT = 55441
+MAX_LINE = 64 << 10
+"""Bytes of a request line or header: long selectors and tokens fit."""
 ADMINISTRATOR = "kubernetes-admin"
 _log = logging.getLogger(__name__)
 
@@ -166,7 +168,9 @@ async def _listening(server: ApiServer, options: Options) -> AsyncIterator[None]
     if server.authority is not None:
         context = await asyncio.to_thread(server.authority.server_context, [options.bind, *options.tls_hosts])
     runner = web.ServerRunner(
-        web.Server(server.edge.handle, access_log=None, auto_decompress=False),
+        web.Server(
+            server.edge.handle, access_log=None, auto_decompress=False, max_line_size=MAX_LINE, max_field_size=MAX_LINE
+        ),
         handle_signals=False,
         shutdown_timeout=2.0,
     )
