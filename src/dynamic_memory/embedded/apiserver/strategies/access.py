@@ -47,8 +47,12 @@ class RoleStrategy(Strategy):
 
     def _rule(self, rule: Mapping[str, Any], path: str) -> Iterable[Cause]:
         groups, resources, urls = (rule.get(name) or [] for name in ("apiGroups", "resources", "nonResourceURLs"))
+        if not urls and not groups:
+            yield fields.required(f"{path}.apiGroups", "resource rules must supply at least one api group")
+        if not urls and not resources:
+            yield fields.required(f"{path}.resources", "resource rules must supply at least one resource")
         if not rule.get("verbs"):
-            yield fields.required(f"{path}.verbs", "verbs must contain at least one value")
+            yield fields.required(f"{path}.verbs")
         if urls:
             if self.namespaced:
                 text = "namespaced rules cannot apply to non-resource URLs"
@@ -56,11 +60,6 @@ class RoleStrategy(Strategy):
             if groups or resources or rule.get("resourceNames"):
                 text = "rules cannot apply to both regular resources and non-resource URLs"
                 yield fields.invalid(f"{path}.nonResourceURLs", urls, text)
-            return
-        if not groups:
-            yield fields.required(f"{path}.apiGroups", "resource rules must supply at least one api group")
-        if not resources:
-            yield fields.required(f"{path}.resources", "resource rules must supply at least one resource")
 
 
 class ClusterRoleStrategy(RoleStrategy):
@@ -157,7 +156,7 @@ class RequestStrategy(Strategy):
             spec["username"] = ctx.user
         if ctx.groups:
             spec["groups"] = list(ctx.groups)
-        obj.pop("status", None)
+        obj["status"] = {}
         return obj
 
     def prepare_update(self, new: Object, old: Object, ctx: Context, subresource: str | None) -> Object:

@@ -106,7 +106,7 @@ class ClaimStrategy(Strategy):
 
     def prepare_create(self, obj: dict[str, Any], ctx: Context) -> dict[str, Any]:  # noqa: ARG002 - a hook
         """Forget a status that the client sent."""
-        obj.pop("status", None)
+        obj["status"] = {}
         return obj
 
     def prepare_update(
@@ -198,7 +198,8 @@ def _check_class(spec: Mapping[str, Any], old: Mapping[str, Any]) -> list[Cause]
     )
     name = spec.get("extendedResourceName")
     if name is not None and not is_extended_resource(name):
-        causes.append(fields.invalid("spec.extendedResourceName", name, "must be a valid extended resource name"))
+        text = "a name must be a domain-prefixed path, such as 'example.com/my-prop'"
+        causes.append(fields.invalid("spec.extendedResourceName", name, text))
     return causes
 
 
@@ -513,7 +514,7 @@ def _result(result: Mapping[str, Any], path: str, names: _Names) -> list[Cause]:
 
 def check_binding(device: Mapping[str, Any], path: str) -> list[Cause]:
     """Check the binding conditions of a device or result."""
-    ready, failed = device.get("bindingConditions") or [], device.get("bindingFailureConditions") or []
+    ready, failed = device.get("bindingConditions") or (), device.get("bindingFailureConditions") or ()
     causes: list[Cause] = []
     for name, values in (("bindingConditions", ready), ("bindingFailureConditions", failed)):
         here = f"{path}.{name}"
@@ -526,8 +527,8 @@ def check_binding(device: Mapping[str, Any], path: str) -> list[Cause]:
             causes.append(fields.invalid(f"{path}.bindingFailureConditions[{index}]", value, text))
     if failed and not ready:
         text = "bindingConditions are required to use bindingFailureConditions"
-        causes.append(fields.invalid(f"{path}.bindingConditions", ready, text))
+        causes.append(fields.invalid(f"{path}.bindingConditions", device.get("bindingConditions"), text))
     if ready and not failed:
         text = "bindingFailureConditions are required to use bindingConditions"
-        causes.append(fields.invalid(f"{path}.bindingFailureConditions", failed, text))
+        causes.append(fields.invalid(f"{path}.bindingFailureConditions", device.get("bindingFailureConditions"), text))
     return causes
