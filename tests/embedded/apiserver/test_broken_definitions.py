@@ -10,7 +10,7 @@ from tests.embedded.support.client import Client
 from tests.embedded.support.definitions import CRDS, definition
 from tests.embedded.support.kinds import changed, complaints, table
 
-SPEC = "spec.versions[0].schema.openAPIV3Schema"
+SPEC = "spec.validation.openAPIV3Schema"
 HERE = f"{SPEC}.properties[spec].properties[v]"
 TEXT = {"type": "string"}
 LIST = {"type": "array", "items": {"type": "object", "properties": {"n": TEXT}}}
@@ -24,6 +24,16 @@ def of_value(schema: Any) -> list[str]:
 @pytest.mark.parametrize(("schema", "complaint"), table("broken_schemas"))
 def test_broken_schemas(schema: Any, complaint: str) -> None:
     assert of_value(schema) == [f"{HERE}{complaint}"]
+
+
+def test_what_junctors_of_the_root_name_must_be_there_without_them() -> None:
+    root = {"anyOf": [{"properties": {"other": {"minLength": 1}}}]}
+    assert complaints(definition(root=root)) == [
+        (
+            f"{SPEC}.properties[other]: Required value: because it is defined in a nested value validation and must be "
+            "specified outside of it, too"
+        )
+    ]
 
 
 def test_rules_that_do_not_compile() -> None:

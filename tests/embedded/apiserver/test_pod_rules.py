@@ -122,8 +122,8 @@ def test_pods_that_are_refused(changes: dict[str, Any], expected: list[str] | No
 def test_the_seeds_example_gives_its_two_errors() -> None:
     assert complaints(SEED) == [
         (
-            'spec.resourceClaims[0]: Invalid value: {"name":"dynamic-memory-claim"}: must specify one of: '
-            "`resourceClaimName`, `resourceClaimTemplateName`"
+            'spec.resourceClaims[0]: Invalid value: {"Name":"dynamic-memory-claim","ResourceClaimName":null,'
+            '"ResourceClaimTemplateName":null}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`'
         ),
         'spec.containers[0].volumeMounts[0].name: Not found: "dynamic-memory-volume"',
     ]

@@ -76,6 +76,8 @@ def dns_label(name: str) -> list[str]:
         "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
         "with an alphanumeric character"
     )
+    if "." in name and len(name) <= MAX_LABEL and re.fullmatch(_SUBDOMAIN, name, re.ASCII):
+        return ["must not contain dots"]
     return _checked(name, _LABEL, MAX_LABEL, text, "my-name", "123-abc")
 
 

@@ -21,7 +21,6 @@ from dynamic_memory.embedded.apiserver.names import (
     validate_metadata,
     validate_metadata_update,
 )
-from dynamic_memory.embedded.apiserver.names import dns1035_label as service_name
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.schema import MISSING, Schema
 
@@ -29,7 +28,7 @@ __all__ = ["check_create", "check_update", "complete", "name_rule"]
 
 _NAME_RULES: Final[dict[tuple[str, str], NameRule]] = {
     ("", "Namespace"): dns_label,
-    ("", "Service"): service_name,
+    ("", "Service"): dns_label,
     ("rbac.authorization.k8s.io", "Role"): path_segment,
     ("rbac.authorization.k8s.io", "RoleBinding"): path_segment,
     ("rbac.authorization.k8s.io", "ClusterRole"): path_segment,

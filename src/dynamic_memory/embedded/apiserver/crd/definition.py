@@ -24,6 +24,13 @@ _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS: Final = (
     "binary", "byte", "date", "date-time", "double", "float", "int32", "int64", "password",
 )  # fmt: skip
+_PARTS: Final = {
+    "schema": "validation",
+    "subresources": "subresources",
+    "additionalPrinterColumns": "additionalPrinterColumns",
+    "selectableFields": "selectableFields",
+}
+"""Parts of versions, and what they are called where all versions have them alike."""
 _PROTECTED: Final = ("k8s.io", "kubernetes.io")
 
 
@@ -132,12 +139,16 @@ def _spec(spec: Mapping[str, Any]) -> list[Cause]:
 def _versions(spec: Mapping[str, Any]) -> list[Cause]:
     causes = []
     versions = spec.get("versions") or []
+    alike = {
+        part for part in _PARTS if len(versions) > 0 and all(v.get(part) == versions[0].get(part) for v in versions)
+    }
     for index, version in enumerate(versions):
         path = f"spec.versions[{index}]"
         name = version.get("name", "")
         if wrong := dns1035_label(name):
             causes.append(fields.invalid(f"{path}.name", name, ",".join(wrong)))
-        causes += _version(version, path)
+        causes += _version(version, path, alike)
+    causes = list(dict.fromkeys(causes))
     names = [version.get("name") for version in versions]
     if len(set(names)) != len(names):
         causes.append(fields.invalid("spec.versions", versions, "must contain unique version names"))
@@ -147,21 +158,23 @@ def _versions(spec: Mapping[str, Any]) -> list[Cause]:
     return causes
 
 
-def _version(version: Mapping[str, Any], path: str) -> list[Cause]:
+def _version(version: Mapping[str, Any], path: str, alike: set[str]) -> list[Cause]:
+    """Check a version; what all versions have alike is said of the definition as a whole, as the real server does."""
     causes: list[Cause] = []
+    at = {part: f"spec.{_PARTS[part]}" if part in alike else f"{path}.{part}" for part in _PARTS}
     source = (version.get("schema") or {}).get("openAPIV3Schema")
     if source is None:
         causes.append(fields.required(f"{path}.schema.openAPIV3Schema"))
     else:
-        causes += check_schema(source, f"{path}.schema.openAPIV3Schema")
+        causes += check_schema(source, f"{at['schema']}.openAPIV3Schema")
     warning = version.get("deprecationWarning")
     if warning is not None and not version.get("deprecated"):
         causes.append(fields.invalid(f"{path}.deprecationWarning", warning, "can only be set for deprecated versions"))
-    causes += _scale((version.get("subresources") or {}).get("scale"), f"{path}.subresources.scale")
+    causes += _scale((version.get("subresources") or {}).get("scale"), f"{at['subresources']}.scale")
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
-        causes += _column(column, f"{path}.additionalPrinterColumns[{index}]")
+        causes += _column(column, fields.at(at["additionalPrinterColumns"], index))
     if isinstance(source, dict):
-        causes += _selectable(version.get("selectableFields") or [], source, f"{path}.selectableFields")
+        causes += _selectable(version.get("selectableFields") or [], source, at["selectableFields"])
     return causes
 
 
@@ -185,7 +198,7 @@ def _scale(scale: Any, path: str) -> Iterator[Cause]:
 def _column(column: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for name in ("name", "type", "jsonPath"):
         if not column.get(name):
-            yield fields.required(f"{path}.{name}")
+            yield fields.required(f"{path}.{'JSONPath' if name == 'jsonPath' else name}")
     kind = column.get("type")
     if kind and kind not in _COLUMN_TYPES:
         yield fields.invalid(f"{path}.type", kind, f"must be one of {','.join(sorted(_COLUMN_TYPES))}")
@@ -194,7 +207,7 @@ def _column(column: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield fields.invalid(f"{path}.format", form, f"must be one of {','.join(sorted(_COLUMN_FORMATS))}")
     place = column.get("jsonPath", "")
     if place and not place.startswith("."):
-        yield fields.invalid(f"{path}.jsonPath", place, "must be a simple json path starting with .")
+        yield fields.invalid(f"{path}.JSONPath", place, "must be a simple json path starting with .")
 
 
 def _selectable(selectable: list[Mapping[str, Any]], source: Mapping[str, Any], path: str) -> list[Cause]:

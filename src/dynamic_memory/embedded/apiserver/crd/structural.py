@@ -290,22 +290,13 @@ def _nested(source: Any, path: str) -> Iterator[Cause]:
 
 
 def _completeness(source: Source, main: Any, path: str) -> Iterator[Cause]:
-    """Find properties in allOf, anyOf, oneOf and not that the schema itself does not specify."""
-    yield from _nested_completeness(source, main, path)
-    for name, inner in (source.get("properties") or {}).items():
-        yield from _completeness(inner, inner, fields.key(f"{path}.properties", name))
-    for name in ("items", "additionalProperties"):
-        if isinstance(source.get(name), dict):
-            yield from _completeness(source[name], source[name], f"{path}.{name}")
-
-
-def _nested_completeness(source: Source, main: Any, path: str) -> Iterator[Cause]:
+    """Find properties in the root's allOf, anyOf, oneOf and not that the schema itself does not specify."""
     for word in ("allOf", "anyOf", "oneOf", "not"):
         parts = source.get(word) or ()
         for inner in [parts] if isinstance(parts, dict) else parts:
             if isinstance(inner, dict):
                 yield from _specified(inner, main, path)
-                yield from _nested_completeness(inner, main, path)
+                yield from _completeness(inner, main, path)
 
 
 def _specified(nested: Source, main: Any, path: str) -> Iterator[Cause]:
@@ -334,8 +325,8 @@ def _defaults(source: Source, path: str, *, root: bool = False) -> Iterator[Caus
             schema = read_schema({name: value for name, value in source.items() if name != "x-kubernetes-validations"})
             if pruned(schema, source["default"]) != source["default"]:
                 yield fields.invalid(here, source["default"], "must not have unknown fields")
-            yield from validate_value(schema, source["default"], here)
-            yield from validate_lists(schema, source["default"], here)
+            for cause in (*validate_value(schema, source["default"]), *validate_lists(schema, source["default"])):
+                yield Cause(cause.reason, cause.message, f"{here}.{cause.field}" if cause.field else here)
     for name, inner in (source.get("properties") or {}).items():
         below = fields.key(f"{path}.properties", name)
         if root and name in _NAMES:

@@ -229,7 +229,9 @@ class BudgetStrategy(Strategy):
         causes = []
         if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
             text = "minAvailable and maxUnavailable cannot be both set"
-            causes.append(fields.invalid("spec", spec, text))
+            names = ("MinAvailable", "Selector", "MaxUnavailable", "UnhealthyPodEvictionPolicy")
+            shown = {name: spec.get(name[0].lower() + name[1:]) for name in names}
+            causes.append(fields.invalid("spec", shown, text))
         for name in ("minAvailable", "maxUnavailable"):
             value = spec.get(name)
             if isinstance(value, int) and value < 0:

@@ -177,14 +177,20 @@ def _claims(claims: list[Mapping[str, Any]], path: str) -> tuple[set[str], list[
             seen.add(name)
         if direct is not None and template is not None:
             text = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
-            causes.append(fields.invalid(here, claim, text))
+            causes.append(fields.invalid(here, _as_go_shows(claim), text))
         if direct is None and template is None:
             text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
-            causes.append(fields.invalid(here, claim, text))
+            causes.append(fields.invalid(here, _as_go_shows(claim), text))
         for field, value in (("resourceClaimName", direct), ("resourceClaimTemplateName", template)):
             if value is not None:
                 causes += [fields.invalid(f"{here}.{field}", value, text) for text in dns_subdomain(value)]
     return {claim.get("name", "") for claim in claims}, causes
+
+
+def _as_go_shows(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a claim as messages of the real server show it: in its internal type."""
+    names = ("Name", "ResourceClaimName", "ResourceClaimTemplateName")
+    return {name: claim.get(name[0].lower() + name[1:]) for name in names}
 
 
 def _deprecated_devices(claims: Any, path: str) -> Iterable[Cause]:

@@ -50,7 +50,7 @@ def _options(default: Quantity, value: Quantity, options: list[str], path: str) 
         return [fields.invalid(here, str(option), text)] if option > value else []
 
     causes += check_set(amounts, MAX_OPTIONS, path, check, lambda option: str(option.value()))
-    if default not in amounts:
+    if default not in amounts or len(amounts) > MAX_OPTIONS:
         text = "default value is not valid according to the requestPolicy"
         causes.append(fields.invalid(path, str(default), text))
     return causes

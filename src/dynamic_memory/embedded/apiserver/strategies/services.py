@@ -44,6 +44,9 @@ class ServiceStrategy(Strategy):
         if spec.get("type") == "ExternalName":
             spec.pop("internalTrafficPolicy", None)
             return obj
+        if spec.get("clusterIP") == "None" and not spec.get("selector"):
+            spec.setdefault("ipFamilies", ["IPv4", "IPv6"])
+            spec.setdefault("ipFamilyPolicy", "RequireDualStack")
         spec.setdefault("ipFamilies", ["IPv4"])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
         if spec.get("type") in _WITH_PORTS:

@@ -47,7 +47,7 @@ MAX_VALUE: Final = 64
 MAX_TAINTS: Final = 16
 MAX_CONDITIONS: Final = 8
 _LISTS: Final = ("bools", "ints", "strings", "versions")
-_SCALARS: Final = ("bool", "int", "string", "version")
+_KINDS: Final = ("int", "bool", "string", "version", "ints", "bools", "strings", "versions")
 _NUMBER: Final = r"(0|[1-9]\d*)"
 _LABEL: Final = r"(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
 _SEMVER: Final = re.compile(
@@ -277,7 +277,7 @@ def _device_place(device: Mapping[str, Any], path: str, *, per_device: bool) -> 
 
 def _attribute(attribute: Mapping[str, Any], path: str) -> list[Cause]:
     causes: list[Cause] = []
-    used = [name for name in (*_SCALARS, *_LISTS) if attribute.get(name) is not None]
+    used = [name for name in _KINDS if attribute.get(name) is not None]
     for name in used:
         value, here = attribute[name], f"{path}.{name}"
         if name in _LISTS and not value:
@@ -288,9 +288,13 @@ def _attribute(attribute: Mapping[str, Any], path: str) -> list[Cause]:
             causes += _version(value, here)
         elif name in ("strings", "versions"):
             causes += check_items(value, -1, here, _short if name == "strings" else _version)
-    if len(used) != 1:
-        shown = attribute if used else ""
-        causes.append(fields.invalid(path, shown, "exactly one value must be specified"))
+    if not used:
+        names = ", ".join(f"`{name}`" for name in _KINDS)
+        causes.append(fields.invalid(path, "", f"must specify one of: {names}"))
+    elif len(used) > 1:
+        shown = ", ".join(name for name in _KINDS if name in used)
+        names = ", ".join(f"`{name}`" for name in _KINDS)
+        causes.append(fields.invalid(path, f"{{{shown}}}", f"must specify exactly one of: {names}"))
     return causes
 
 

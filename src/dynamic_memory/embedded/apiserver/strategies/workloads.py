@@ -324,6 +324,7 @@ def default_job_spec(spec: Object) -> None:
         spec["completions"] = spec["parallelism"] = 1
     if spec.get("parallelism") is None:
         spec["parallelism"] = 1
+    spec.setdefault("manualSelector", False)
     if not spec.get("podReplacementPolicy"):
         spec["podReplacementPolicy"] = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
 
@@ -376,7 +377,7 @@ class CronJobStrategy(Strategy):
         if not schedule:
             causes.append(fields.required("spec.schedule"))
         elif not schedule.startswith("@") and len(schedule.split()) != 5:  # noqa: PLR2004 - fields of cron
-            text = f"expected exactly 5 fields, found {len(schedule.split())}: {schedule.split()}"
+            text = f"expected exactly 5 fields, found {len(schedule.split())}: [{' '.join(schedule.split())}]"
             causes.append(fields.invalid("spec.schedule", schedule, text))
         policy = spec.get("concurrencyPolicy", "")
         if policy not in ("Allow", "Forbid", "Replace"):
