@@ -93,6 +93,8 @@ class Watcher:
         """Called when the watch ends because nobody takes what it brings."""
         self._queue: deque[Seen] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._until = 0.0
 
     def offer(self, event: Event) -> None:
         """Queue a change if it is seen."""
@@ -126,15 +128,36 @@ class Watcher:
         if not self._queue and not self.cut:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            alarm = loop.call_later(seconds, self._wake)
+            self._until = loop.time() + seconds
+            if self._alarm is None or self._alarm.when() > self._until:
+                self._set_alarm(loop)
             try:
                 await self._waiter
             finally:
-                alarm.cancel()
                 self._waiter = None
         taken = list(self._queue)
         self._queue.clear()
         return taken
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_at(self._until, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake whoever waits long enough; an alarm is left on while events come, which is cheaper than one for each."""
+        self._alarm = None
+        if self._waiter is not None:
+            if loop.time() >= self._until:
+                self._wake()
+            else:
+                self._set_alarm(loop)
+
+    def close(self) -> None:
+        """Nobody will take anything any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
 
 class Watchers:
@@ -156,6 +179,7 @@ class Watchers:
 
     def remove(self, watcher: Watcher) -> None:
         """Forget a watcher."""
+        watcher.close()
         self._home(watcher).pop(watcher, None)
         if watcher.selection.bucket is not None:
             path, value = watcher.selection.bucket
