@@ -214,3 +214,33 @@ async def test_events_are_lines_of_json(client: Client) -> None:
         assert response.headers["Content-Type"] == "application/json"
         line = await response.content.readline()
         assert json.loads(line)["type"] == "ADDED"
+
+
+async def test_a_watch_ends_with_its_client(client: Client, running_server: Running) -> None:
+    collection = running_server.server.core.store._of(("", "configmaps"))
+    async with client.watch(MAPS, fieldSelector="metadata.name=never"):
+        assert collection.watchers._buckets
+    async with asyncio.timeout(10):
+        while collection.watchers._buckets:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.005)
+
+
+async def test_a_write_is_done_even_if_its_client_goes(running_server: Running, monkeypatch) -> None:
+    core = running_server.server.core
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: object) -> None:
+        asked.set()
+        await go.wait()
+
+    monkeypatch.setattr(core.admission, "validate", slow)
+    host, _, port = running_server.server.address.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    body = b'{"metadata":{"name":"w"}}'
+    head = f"POST {MAPS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await asyncio.wait_for(asked.wait(), 10)
+    writer.close()
+    await writer.wait_closed()
+    go.set()
+    await running_server.client.eventually(f"{MAPS}/w", lambda answer: answer.code == 200)

@@ -48,6 +48,7 @@ class Edge:
         self.authenticate = authenticate or _anybody
         self.audit: Callable[[Request, int, float], None] | None = None
         """Told of each answered request with its code and duration in seconds; watches when they begin."""
+        self._writes: set[asyncio.Future[Response | Stream]] = set()
 
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
@@ -62,7 +63,7 @@ class Edge:
             request.user = await self.authenticate(incoming)
             if incoming.can_read_body:
                 request.body = await _body(incoming)
-            answer = await self._api.handle(request)
+            answer = await self._answer(request)
         except StatusError as error:
             answer = failure(error)
         if self.audit is not None:
@@ -70,6 +71,15 @@ class Edge:
         if isinstance(answer, Stream):
             return await _stream(incoming, answer)
         return _whole(answer)
+
+    async def _answer(self, request: Request) -> Response | Stream:
+        """Have a request answered; a write is brought to its end even if the client has gone."""
+        if request.method == "GET":
+            return await self._api.handle(request)
+        task = asyncio.ensure_future(self._api.handle(request))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
 
 
 class _Headers(dict[str, str]):

@@ -169,7 +169,12 @@ async def _listening(server: ApiServer, options: Options) -> AsyncIterator[None]
         context = await asyncio.to_thread(server.authority.server_context, [options.bind, *options.tls_hosts])
     runner = web.ServerRunner(
         web.Server(
-            server.edge.handle, access_log=None, auto_decompress=False, max_line_size=MAX_LINE, max_field_size=MAX_LINE
+            server.edge.handle,
+            handler_cancellation=True,  # a watch ends with its client
+            access_log=None,
+            auto_decompress=False,  # the limit of bodies is for what they become
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
         ),
         handle_signals=False,
         shutdown_timeout=2.0,
