@@ -33,7 +33,7 @@ async def cluster(folder: Path, text: str = "", **wishes: Any) -> AsyncIterator[
 
     settings = msgspec.structs.replace(config.loads((QUICK + text).encode(), ClusterConfig), **wishes)
     async with Cluster(folder, settings).running() as running:
-        await running.wait_ready(20)
+        await running.wait_ready(120)
         yield running
 
 
