@@ -8,6 +8,7 @@ with the sidecars, and what an init container needs while it runs; plus the over
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,14 +45,18 @@ class Lack(msgspec.Struct, frozen=True, kw_only=True):
 
 def amounts(texts: Mapping[str, Any] | None) -> dict[str, int]:
     """Return a resource list as numbers; what cannot be read, which the API server does not let in, counts as 0."""
-    found = {}
-    for name, text in (texts or {}).items():
-        try:
-            quantity = Quantity.parse(text)
-        except InvalidInput:
-            continue
-        found[name] = quantity.milli_value() if name == "cpu" else quantity.value()
-    return found
+    found = ((name, _amount(str(text), name == "cpu")) for name, text in (texts or {}).items())
+    return {name: value for name, value in found if value is not None}
+
+
+@functools.lru_cache(maxsize=4096)
+def _amount(text: str, thousandths: bool) -> int | None:
+    # the same few sizes stand in thousands of pods, and are read at each admission
+    try:
+        quantity = Quantity.parse(text)
+    except InvalidInput:
+        return None
+    return quantity.milli_value() if thousandths else quantity.value()
 
 
 def is_sidecar(container: Mapping[str, Any]) -> bool:
