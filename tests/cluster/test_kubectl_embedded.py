@@ -155,6 +155,19 @@ apiVersion: v1
 kind: Node
 metadata: {name: n1, labels: {node-role.kubernetes.io/worker: ""}}
 """,
+    "event.yaml": """
+apiVersion: v1
+kind: Event
+metadata: {name: p.1, namespace: default}
+involvedObject: {apiVersion: v1, kind: Pod, name: p, namespace: default, fieldPath: "spec.containers{c}"}
+reason: Pulled
+message: Container image is there
+type: Normal
+source: {component: kubelet, host: n1}
+firstTimestamp: "2026-01-01T00:00:00Z"
+lastTimestamp: "2026-01-01T00:00:05Z"
+count: 3
+""",
     "pod.yaml": """
 apiVersion: v1
 kind: Pod
@@ -167,6 +180,8 @@ spec:
 
 # one command a line; the namespace is that of the test
 STEPS = """
+version
+cluster-info
 api-resources --api-group=apps -o wide
 api-resources --api-group=resource.k8s.io -o wide
 api-resources --api-group=rbac.authorization.k8s.io
@@ -265,6 +280,13 @@ get pods -o wide
 describe pod p
 label pod p app-
 get pod p -o yaml
+create -f event.yaml
+get events
+get events -o wide
+events
+events --for=pod/p
+drain n1 --force --ignore-daemonsets --timeout=3s
+get nodes
 delete pod p --grace-period=0 --force
 delete node n1
 apply -f claims.yaml
@@ -290,8 +312,6 @@ delete -f crd.yaml
 explain deployment.spec.strategy
 explain pod.spec.containers.resources --recursive
 explain resourceclaim.spec.devices.requests
-get events
-events
 logs nosuch
 delete -f claims.yaml
 delete configmaps -l app=x
@@ -314,6 +334,7 @@ KNOWN = {
 }
 OLDER = {
     "1.36": {
+        "api-resources --api-group=resource.k8s.io -o wide": "DeviceTaintRule is in v1 since 1.37",
         "get crd things.example.com": "the server has the table of 1.37",
     }
 }
@@ -326,6 +347,7 @@ MASKS = [
     (r'resourceVersion: "\d+"', "resourceVersion: N"),
     (r"Resource Version: +\d+", "Resource Version: N"),
     (r"10\.96\.\d+\.\d+", "ADDRESS"),
+    (r"\bv1\.\d+\.\d+(\+[\w-]+)?", "VERSION"),
     (r"https?://127\.0\.0\.1:\d+", "SERVER"),
     (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN"),
     (r"/tmp/[\w-]*(LIVE|MERGED)-\d+/", "FOLDER/"),
