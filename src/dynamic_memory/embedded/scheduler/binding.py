@@ -30,6 +30,7 @@ from dynamic_memory.embedded.scheduler.podclaims import (
 )
 from dynamic_memory.embedded.scheduler.types import SCHEDULED_PODS, Pod
 from dynamic_memory.kube.errors import ApiError, Conflict, NotFound
+from dynamic_memory.kube.informer import Change
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.kube.queue import EARLY
 from dynamic_memory.process import clock
@@ -64,13 +65,12 @@ class Binder:
 
     # --- what others report
 
-    def claim_changed(self, namespace: str, name: str) -> None:
+    def claim_changed(self, change: Change[ResourceClaim]) -> None:
         """Have pods that wait for this claim look again."""
-        self._wake(call_of(namespace, name))
-
-    def claim_gone(self, claim: ResourceClaim) -> None:
-        """Forget a claim that was deleted."""
-        self._expired.pop(claim_key(claim), None)
+        claim = change.object
+        if change.type == "deleted":
+            self._expired.pop(claim_key(claim), None)
+        self._wake(call_of(claim.metadata.namespace, claim.metadata.name))
 
     def pod_gone(self, uid: str) -> None:
         """Have a pod that was deleted wait no more."""

@@ -15,17 +15,15 @@ from typing import NamedTuple
 import msgspec
 
 from dynamic_memory.allocation import Allocator, NodeAllocationError, Plan
-from dynamic_memory.api.resource import AllocationResult, DeviceClass, ResourceClaim
-from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook, call_of
-from dynamic_memory.embedded.scheduler.nodes import NodeInfo, NodeTable
+from dynamic_memory.api.resource import AllocationResult, ResourceClaim
+from dynamic_memory.embedded.scheduler.claims import DEVICES, call_of
+from dynamic_memory.embedded.scheduler.nodes import NodeInfo
 from dynamic_memory.embedded.scheduler.podclaims import BindingFailed, ClaimUnusable, pod_claims, usable_on
 from dynamic_memory.embedded.scheduler.shapes import NODES, Shape, Shapes
 from dynamic_memory.embedded.scheduler.types import Pod
+from dynamic_memory.embedded.scheduler.world import ANYTHING, World, call_of_pod
 
-__all__ = ["ANYTHING", "Decider", "Failure", "Question", "Success", "call_of_pod", "describe", "preemption"]
-
-ANYTHING = "anything"
-"""Called with everything else: an extender does not say what could change its mind."""
+__all__ = ["Decider", "Failure", "Question", "Success", "describe", "preemption"]
 
 _HOPELESS_KEPT = 256
 _NOT_ALLOCATABLE = "cannot allocate all claims"
@@ -71,40 +69,27 @@ class _Hopeless(NamedTuple):
     refused: Counter[str]
 
 
-def call_of_pod(uid: str) -> str:
-    """Return what is called in the queue when the pod itself changes."""
-    return f"pod:{uid}"
-
-
 class Decider:
     """Makes decisions.
 
     Args:
-        nodes: the nodes.
-        book: the claims.
-        allocator: over the same inventory that the book keeps.
+        world: nodes and claims.
+        allocator: over the world's inventory.
         failed: says why an allocated claim will not become ready, or None.
-        device_class: finds a class by name.
 
     """
 
     def __init__(
-        self,
-        nodes: NodeTable,
-        book: ClaimBook,
-        allocator: Allocator,
-        failed: Callable[[ResourceClaim], BindingFailed | None],
-        device_class: Callable[[str], DeviceClass | None],
+        self, world: World, allocator: Allocator, failed: Callable[[ResourceClaim], BindingFailed | None]
     ) -> None:
-        self._nodes = nodes
-        self._shapes = Shapes(nodes)
-        self._book = book
+        self._world = world
+        self._nodes = world.table
+        self._shapes = Shapes(world.table)
+        self._book = world.book
         self._allocator = allocator
         self._failed = failed
-        self._class = device_class
+        self._class = world.inventory.device_class
         self._hopeless: dict[tuple[int, bytes], _Hopeless] = {}
-        self.devices_changed = 0
-        """Grows when slices, classes or nodes change."""
 
     def ask(self, pod: Pod) -> Question:
         """Put together what is known of a pod.
@@ -157,7 +142,7 @@ class Decider:
             return self._failure(question, refused, stale)
         # A release wakes everybody who waits for the same; only the first ones need looking.
         known = (question.shape.serial, _wants(question)) if order is None and not question.allocated else None
-        state = (self._nodes.journal.end, self._book.changes, self.devices_changed)
+        state = (self._nodes.journal.end, self._book.changes, self._world.devices_changed)
         if known is not None and known in self._hopeless and self._hopeless[known].state == state:
             return self._failure(question, Counter(self._hopeless[known].refused), [])
         in_the_way: dict[str, ResourceClaim] = {}

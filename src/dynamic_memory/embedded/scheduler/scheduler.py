@@ -4,8 +4,6 @@
 One loop takes pods from the queue and decides; every decision counts at once (it is assumed), and a task of its own
 writes it. So hundreds of pods are under way while each decision sees all earlier ones. If a step fails, what was
 assumed is taken back and the pod comes again after its back-off.
-
-What wakes a pod that did not fit is called by name: RESOURCES, NODES, DEVICES, its claims, the pod itself.
 """
 
 from __future__ import annotations
@@ -13,30 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from typing import Any
 
 import aiohttp
 
-from dynamic_memory.allocation import Allocator, FatalAllocationError, Inventory
+from dynamic_memory.allocation import Allocator, FatalAllocationError
 from dynamic_memory.allocation.selectors import CelProvider
-from dynamic_memory.api.core import Node
-from dynamic_memory.api.kinds import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES
-from dynamic_memory.api.kinds import NODES as NODE_KIND
-from dynamic_memory.api.resource import DeviceClass, ResourceClaim, ResourceSlice
 from dynamic_memory.embedded.scheduler.announcer import Announcer
 from dynamic_memory.embedded.scheduler.binding import Binder, PodGone
-from dynamic_memory.embedded.scheduler.claims import DEVICES, ClaimBook, call_of
+from dynamic_memory.embedded.scheduler.claims import DEVICES, call_of
 from dynamic_memory.embedded.scheduler.config import SchedulerConfig
-from dynamic_memory.embedded.scheduler.decide import ANYTHING, Decider, Failure, Question, Success, call_of_pod
+from dynamic_memory.embedded.scheduler.decide import Decider, Failure, Question, Success
 from dynamic_memory.embedded.scheduler.extender import Extender, ExtenderFailed
-from dynamic_memory.embedded.scheduler.nodes import NodeTable
-from dynamic_memory.embedded.scheduler.podclaims import BindingFailed, ClaimMissing, ClaimUnusable, pod_claims, waits
+from dynamic_memory.embedded.scheduler.podclaims import BindingFailed, ClaimMissing, ClaimUnusable, waits
 from dynamic_memory.embedded.scheduler.queue import Entry, SchedulingQueue
-from dynamic_memory.embedded.scheduler.shapes import NODES, RESOURCES
-from dynamic_memory.embedded.scheduler.types import SCHEDULED_PODS, Pod, finished
+from dynamic_memory.embedded.scheduler.shapes import RESOURCES
+from dynamic_memory.embedded.scheduler.types import Pod
+from dynamic_memory.embedded.scheduler.world import World, call_of_pod
 from dynamic_memory.errors import DynamicMemoryError, InvalidInput, Kind
 from dynamic_memory.kube.errors import ApiError
-from dynamic_memory.kube.informer import Change, Informer
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import clock
 
@@ -59,30 +51,26 @@ class Scheduler:
     def __init__(self, kube: Kube, config: SchedulerConfig | None = None) -> None:
         self.config = config if config is not None else SchedulerConfig()
         self._kube = kube
-        self._pods: Informer[Pod] = Informer(kube, SCHEDULED_PODS)
-        self._nodes: Informer[Node] = Informer(kube, NODE_KIND)
-        self._claims: Informer[ResourceClaim] = Informer(kube, RESOURCE_CLAIMS)
-        self._slices: Informer[ResourceSlice] = Informer(kube, RESOURCE_SLICES)
-        self._classes: Informer[DeviceClass] = Informer(kube, DEVICE_CLASSES)
-        self.inventory = Inventory()
-        self.table = NodeTable()
-        self.book = ClaimBook(self._claims, self.inventory)
         self.queue = SchedulingQueue(initial=self.config.initial_backoff, maximum=self.config.max_backoff)
+        self._world = World(kube, self.config.name, self.queue)
+        self.inventory = self._world.inventory
+        self.table = self._world.table
+        self.book = self._world.book
+        self._flying = self._world.flying
         self._announcer = Announcer(kube, self.config.name)
         self._binder = Binder(kube, self.book, timeout=self.config.binding_timeout)
         provider = CelProvider(self.inventory.features, lambda: str(uuid.uuid4()))
-        self._decider = Decider(
-            self.table, self.book, Allocator(self.inventory, provider), self._binder.failed, self.inventory.device_class
-        )
+        self._decider = Decider(self._world, Allocator(self.inventory, provider), self._binder.failed)
         self._extenders: list[Extender] = []
         self._slots = asyncio.Semaphore(self.config.writers)
-        self._flying: dict[str, str] = {}
-        self._subscribe()
+        self._world.on_pod_gone(self._announcer.forget, self._binder.pod_gone)
+        self._world.on_pod_bound(self._announcer.forget)
+        self._world.on_claim(self._binder.claim_changed)
 
     @property
     def synced(self) -> bool:
         """Whether all caches have had their first list."""
-        return all(informer.synced for informer in self._informers())
+        return all(informer.synced for informer in self._world.informers)
 
     @property
     def flying(self) -> int:
@@ -93,115 +81,13 @@ class Scheduler:
         """Schedule for ever."""
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
             self._extenders = [Extender(config, self._kube, session) for config in self.config.extenders]
-            for informer in self._informers():
+            for informer in self._world.informers:
                 group.create_task(informer.run())
             group.create_task(self._announcer.run())
             group.create_task(self._flush_forever())
-            for informer in self._informers():
+            for informer in self._world.informers:
                 await informer.wait_synced()
             await self._decide_forever(group)
-
-    # --- what happens in the cluster
-
-    def _informers(self) -> tuple[Informer[Any], ...]:
-        # Pods come last: with them, decisions begin.
-        return self._nodes, self._classes, self._slices, self._claims, self._pods
-
-    def _subscribe(self) -> None:
-        self._pods.subscribe(_guarded(self._pod_changed))
-        self._nodes.subscribe(_guarded(self._node_changed))
-        self._claims.subscribe(_guarded(self._claim_changed))
-        self._slices.subscribe(_guarded(self._slice_changed))
-        self._classes.subscribe(_guarded(self._class_changed))
-
-    def _pod_changed(self, change: Change[Pod]) -> None:
-        pod = change.object
-        uid = pod.metadata.uid
-        if change.type == "deleted" or finished(pod):
-            self._leave(uid)
-            if self.table.remove_pod(uid):
-                self._call(RESOURCES)
-        elif pod.spec.node_name:
-            self._flying.pop(uid, None)
-            self.queue.remove(uid)
-            self._announcer.forget(uid)
-            if self.table.put_pod(pod, pod.spec.node_name):
-                self._call(RESOURCES)
-        elif pod.metadata.deletion_timestamp is not None:
-            self._leave(uid)
-        elif (pod.spec.scheduler_name or "default-scheduler") == self.config.name:
-            self._pod_waits(pod, change.old)
-
-    def _leave(self, uid: str) -> None:
-        self._flying.pop(uid, None)
-        self.queue.remove(uid)
-        self._announcer.forget(uid)
-        self._binder.pod_gone(uid)
-
-    def _pod_waits(self, pod: Pod, old: Pod | None) -> None:
-        uid = pod.metadata.uid
-        if pod.spec.scheduling_gates:
-            self.queue.gate(pod, {call_of_pod(uid)})
-            return
-        if uid not in self.queue and uid not in self._flying:
-            try:
-                pod_claims(pod, self.book.get)
-            except ClaimMissing as missing:
-                self.queue.gate(pod, missing.calls | {call_of_pod(uid)})
-                return
-        self.queue.add(pod)
-        changed = old is not None and (
-            old.spec != pod.spec or old.status.resource_claim_statuses != pod.status.resource_claim_statuses
-        )
-        if changed:
-            self.queue.call(call_of_pod(uid))
-
-    def _node_changed(self, change: Change[Node]) -> None:
-        node = change.object
-        name = node.metadata.name
-        if change.type == "deleted":
-            self.table.remove_node(name)
-            self.inventory.remove_node(name)
-            return
-        old = change.old
-        if old is not None and _what_counts(old) == _what_counts(node):
-            return
-        self.inventory.put_node(node)
-        position = self.inventory.position(name)
-        assert position is not None  # noqa: S101 - it was just put there
-        self.table.put_node(node, position)
-        if old is None:
-            self._call(NODES, RESOURCES, DEVICES)
-        elif old.status.allocatable != node.status.allocatable:
-            self._call(RESOURCES, NODES)
-        else:
-            self._call(NODES, DEVICES)
-
-    def _claim_changed(self, change: Change[ResourceClaim]) -> None:
-        calls = self.book.observe(change)
-        if change.type == "deleted":
-            self._binder.claim_gone(change.object)
-        self._binder.claim_changed(change.object.metadata.namespace, change.object.metadata.name)
-        self._call(*calls)
-
-    def _slice_changed(self, change: Change[ResourceSlice]) -> None:
-        if change.type == "deleted":
-            self.inventory.remove_slice(change.object.metadata.name)
-        else:
-            self.inventory.put_slice(change.object)
-        self._call(DEVICES)
-
-    def _class_changed(self, change: Change[DeviceClass]) -> None:
-        if change.type == "deleted":
-            self.inventory.remove_class(change.object.metadata.name)
-        else:
-            self.inventory.put_class(change.object)
-        self._call(DEVICES)
-
-    def _call(self, *names: str) -> None:
-        if DEVICES in names or NODES in names:
-            self._decider.devices_changed += 1
-        self.queue.call(*names, ANYTHING)
 
     async def _flush_forever(self) -> None:
         while True:
@@ -369,7 +255,7 @@ class Scheduler:
         """Take back what was assumed and reserved. A claim that is allocated stays so: the next decision clears it."""
         uid = pod.metadata.uid
         self._flying.pop(uid, None)
-        known = self._pods.get(pod.metadata.name, pod.metadata.namespace)
+        known = self._world.pod(pod.metadata.namespace, pod.metadata.name)
         if known is None or known.metadata.uid != uid or not known.spec.node_name:
             self.table.remove_pod(uid)
         for claim in found.claims:
@@ -378,7 +264,7 @@ class Scheduler:
                 await self._binder.unreserve(pod, claim)
             except ApiError as error:
                 log.warning("claim %s is still reserved: %s", claim.metadata.name, error)
-        self._call(RESOURCES, DEVICES)
+        self._world.call(RESOURCES, DEVICES)
 
     def _report(self, pod: Pod, reason: str, message: str) -> None:
         self._announcer.unscheduled(pod, reason, message)
@@ -399,30 +285,6 @@ class _Slot:
         if self._slots is not None:
             self._slots.release()
             self._slots = None
-
-
-def _guarded(handler: Any) -> Any:
-    """Return a handler that logs what is wrong with an object instead of raising: one bad object is not the end."""
-
-    def handle(change: Change[Any]) -> None:
-        try:
-            handler(change)
-        except InvalidInput as error:
-            log.warning("%s is passed over: %s", change.object.metadata.name, error)
-
-    return handle
-
-
-def _what_counts(node: Node) -> tuple[Any, ...]:
-    """Return what of a node decides anything; heartbeats do not."""
-    return (
-        node.metadata.uid,
-        node.metadata.labels,
-        node.spec.unschedulable,
-        node.spec.taints,
-        node.status.allocatable,
-        node.status.declared_features,
-    )
 
 
 def _first(error: Exception) -> BaseException:
