@@ -337,6 +337,38 @@ async def test_an_allocation_of_nobody_that_is_in_the_way_is_cleared():
     assert any("deallocation of ResourceClaim completed" in text for text in events(kube, "FailedScheduling"))
 
 
+async def test_a_node_with_an_early_alternative_of_a_list_is_preferred():
+    kube = cluster()
+    for name, driver in (("n1", "second"), ("n2", "first"), ("n3", "second")):
+        kube.put(NODES, node(name))
+        piece = memory_slice(name, GI, node_name=name)
+        piece["spec"]["driver"] = driver
+        kube.put(RESOURCE_SLICES, piece)
+    for name in ("first", "second"):
+        selectors = [{"cel": {"expression": f'device.driver == "{name}"'}}]
+        kube.put(DEVICE_CLASSES, {"metadata": {"name": name}, "spec": {"selectors": selectors}})
+    for number in range(3):
+        body = claim(f"c{number}")
+        options = [
+            {
+                "name": name,
+                "deviceClassName": name,
+                "allocationMode": "ExactCount",
+                "count": 1,
+                "capacity": {"requests": {"size": "1Gi"}},
+            }
+            for name in ("first", "second")
+        ]
+        body["spec"]["devices"]["requests"] = [{"name": "m", "firstAvailable": options}]
+        kube.put(RESOURCE_CLAIMS, body)
+    async with scheduling(kube):
+        for number, expected in enumerate(("n2", "n1", "n3")):
+            kube.put(PODS, pod(f"p{number}", claims={"m": f"c{number}"}))
+            await until(lambda number=number: node_of(kube, f"p{number}"))
+            assert node_of(kube, f"p{number}") == expected
+    assert status_of(kube, "c0")["allocation"]["devices"]["results"][0]["request"] == "m/first"
+
+
 async def test_a_pod_waits_for_the_claim_of_its_template_and_goes_on_at_once():
     kube = cluster()
     pool(kube, 4 * GI, "n1")

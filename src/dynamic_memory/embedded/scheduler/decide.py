@@ -26,6 +26,10 @@ from dynamic_memory.embedded.scheduler.world import ANYTHING, World, call_of_pod
 __all__ = ["Decider", "Failure", "Question", "Success", "describe", "preemption"]
 
 _HOPELESS_KEPT = 256
+_LIST_LIMIT = 8
+"""Most alternatives of a prioritized list (API)."""
+_LIST_WEIGHT = 2
+_PERCENT = 100
 _NOT_ALLOCATABLE = "cannot allocate all claims"
 _NOT_HERE = "resourceclaim not available on the node"
 
@@ -146,6 +150,8 @@ class Decider:
         if known is not None and known in self._hopeless and self._hopeless[known].state == state:
             return self._failure(question, Counter(self._hopeless[known].refused), [])
         in_the_way: dict[str, ResourceClaim] = {}
+        options: list[tuple[int, NodeInfo, Success]] = []
+        selective = order is None and any(map(_has_list, question.wanting))
         plan = self._allocator.plan(question.wanting) if question.wanting else None
         allowed = None if plan is None else plan.possible()
         with contextlib.closing(question.shape.best(allowed)) as best:
@@ -156,13 +162,28 @@ class Decider:
                     in_the_way |= {claim.metadata.uid: claim for claim in elsewhere}
                     continue
                 found = _allocate(question, plan, info, refused)
-                if found is not None:
+                if found is not None and not selective:
                     return found
+                if found is not None:
+                    options.append((_preference(found), info, found))
+        if options:
+            return self._preferred(question, options)
         if known is not None:
             if len(self._hopeless) >= _HOPELESS_KEPT:
                 self._hopeless.clear()
             self._hopeless[known] = _Hopeless(state, Counter(refused))
         return self._failure(question, refused, list(in_the_way.values()))
+
+    def _preferred(self, question: Question, options: Sequence[tuple[int, NodeInfo, Success]]) -> Success:
+        """Return the best of several nodes: early alternatives of prioritized lists count twice as much as room."""
+        most = max(1, *(preference for preference, *_ in options))
+
+        def worth(option: tuple[int, NodeInfo, Success]) -> int:
+            preference, info, _ = option
+            return question.shape.score(info.position) + _LIST_WEIGHT * (_PERCENT * preference // most)
+
+        # Of equals max takes the first, and they come best first, by name.
+        return max(options, key=worth)[2]
 
     def all_fitting(self, question: Question) -> list[str]:
         """Return every node that fits, best first: what an extender is asked about."""
@@ -224,6 +245,24 @@ def _allocate(question: Question, plan: Plan | None, info: NodeInfo, refused: Co
         return None
     pairs = zip(question.wanting, allocations, strict=True)
     return Success(name, question.claims, {claim.metadata.uid: allocation for claim, allocation in pairs})
+
+
+def _has_list(claim: ResourceClaim) -> bool:
+    return any(request.first_available for request in claim.spec.devices.requests)
+
+
+def _preference(found: Success) -> int:
+    """Return how early in their lists the taken alternatives are, as upstream: 8 for a first one."""
+    total = 0
+    for claim in found.claims:
+        allocation = found.allocations.get(claim.metadata.uid)
+        taken = set() if allocation is None else {result.request for result in allocation.devices.results}
+        for request in claim.spec.devices.requests:
+            for index, option in enumerate(request.first_available):
+                if f"{request.name}/{option.name}" in taken:
+                    total += _LIST_LIMIT - index
+                    break
+    return total
 
 
 def _wants(question: Question) -> bytes:
