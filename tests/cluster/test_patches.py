@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripts of patches that the embedded API server is measured by, against real ones: the answers are the recorded.
+"""The scripts that the embedded API server is measured by, patches and policies, against real ones: nothing differs.
 
 Only etcd and the API server run: controllers would write, too. The namespaces have the names that are in the recording.
 """
@@ -15,9 +15,12 @@ import pytest
 from tests.cluster.support.api import Api, ApiError
 from tests.cluster.support.control_plane import VERSIONS, ControlPlane
 from tests.cluster.support.processes import eventually
+from tests.support import policy_script
 from tests.support.patch_script import CRD, MEDIA, SCRIPTS, Step, masked
 
-RECORDED = json.loads((Path(__file__).parents[1] / "embedded" / "apiserver" / "recorded" / "patches.json").read_text())
+FOLDER = Path(__file__).parents[1] / "embedded" / "apiserver" / "recorded"
+RECORDED = json.loads((FOLDER / "patches.json").read_text())
+POLICIES = json.loads((FOLDER / "policies.json").read_text())
 
 
 def answers(api: Api, path: str) -> bool:
@@ -61,3 +64,16 @@ def test_A20_A21_A22_A41_a_script_is_answered_as_recorded(api, name):
     for place, (step, expected) in enumerate(zip(SCRIPTS[name], RECORDED[name], strict=True)):
         sent = step.placed(namespace)
         assert send(api, sent) == expected, f"step {place}: {sent}"
+
+
+@pytest.mark.parametrize("name", policy_script.SCRIPTS)
+def test_a_policy_answers_as_recorded(api, name):
+    script = policy_script.SCRIPTS[name]
+    namespace = f"p{list(policy_script.SCRIPTS).index(name)}"
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    for step in script.policies:
+        assert send(api, step.placed(namespace))[0] == 201
+    for place, (step, expected) in enumerate(zip(script.requests, POLICIES[name], strict=True)):
+        sent = step.placed(namespace)
+        # the server has to hear of its own policies first
+        eventually(lambda sent=sent, expected=expected: send(api, sent) == expected, 10, f"the answer to step {place}")

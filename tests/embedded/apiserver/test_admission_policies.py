@@ -308,7 +308,6 @@ async def test_match_conditions_come_first_and_one_that_is_false_decides(api):
         "request.dryRun && request.options.dryRun == ['All'] && request.options.kind == 'CreateOptions'",
         "oldObject == null && object.data.k == 'v'",
         "namespaceObject.metadata.labels.env == 'prod'",
-        "params == null",
         "variables.b == 'v!' && variables.a == 'v'",
     ],
 )

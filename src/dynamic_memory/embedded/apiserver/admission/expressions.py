@@ -48,7 +48,7 @@ class Expression:
         try:
             program = policy.compile(source)
         except CompileError as error:
-            self.problem = f"compilation failed: ERROR: <input>:{error.line}:{error.column}: {error.message}"
+            self.problem = f"compilation failed: {error.report(source)}"
             return
         kinds = result.split("|")
         if program.result_type.kind not in {*kinds, "dyn"}:
@@ -88,15 +88,17 @@ class Expressions:
     """Variables and match conditions, which validating and mutating policies share."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        self.policy = Policy()
+        params = bool(spec.get("paramKind"))
+        self.policy = Policy(params=params)
         self._broken = ""
         known: dict[str, str] = {}
         for variable in spec.get("variables") or ():
-            known[str(variable.get("name"))] = str(variable.get("expression"))
-        try:
-            self.policy = Policy(known)
-        except CompileError as error:
-            self._broken = f"compilation failed: ERROR: <input>:{error.line}:{error.column}: {error.message}"
+            name, source = str(variable.get("name")), str(variable.get("expression"))
+            try:
+                self.policy = Policy({**known, name: source}, params=params)
+                known[name] = source
+            except CompileError as error:
+                self._broken = f"compilation failed: {error.report(source)}"
         self.fails = (spec.get("failurePolicy") or "Fail") != "Ignore"
         self.conditions = [
             self.compile(str(condition.get("expression")), "bool", "bool")
