@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A06 to A08, A10, A34 and A37 over HTTP: the requests of kubectl, with its headers, against the server as it is served."""
+"""A06 to A08, A10, A34 and A37 over HTTP: the requests of kubectl, with its headers."""
 
 from __future__ import annotations
 

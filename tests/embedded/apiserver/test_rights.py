@@ -340,7 +340,8 @@ async def test_the_driver_of_deploy_writes_device_states_of_claims_on_its_node_a
                 'ResourceClaim.resource.k8s.io "c" is invalid: status.devices: Forbidden: changing status.devices '
                 'requires resource="resourceclaims/driver", verb="[arbitrary-node:patch]" permission: '
                 f'resourceclaims.resource.k8s.io "dra.memory" is forbidden: User "{DRIVER}" cannot '
-                'arbitrary-node:patch resource "resourceclaims/driver" in API group "resource.k8s.io" in the namespace "default"'
+                'arbitrary-node:patch resource "resourceclaims/driver" in API group "resource.k8s.io" in the namespace '
+                '"default"'
             )
         own = made.admin.as_(DRIVER, node=NODE)
         done = await own.patch(CLAIM, patch, "default", sub="status")

@@ -9,7 +9,7 @@ from typing import Any
 from dynamic_memory.embedded.apiserver.errors import bad_request
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.schema import Schema, node_at
-from dynamic_memory.embedded.apiserver.table import core, policies, workloads
+from dynamic_memory.embedded.apiserver.table import core, network, policies, storage, workloads
 from dynamic_memory.embedded.apiserver.table.columns import Column, Printer
 from dynamic_memory.embedded.apiserver.table.custom import CREATED_AT, NAME_AND_AGE, custom_printer
 from dynamic_memory.embedded.apiserver.table.metadata import partial_object
@@ -26,6 +26,8 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "Pod"): POD,
     **workloads.PRINTERS,
     **core.PRINTERS,
+    **network.PRINTERS,
+    **storage.PRINTERS,
     **policies.PRINTERS,
     ("rbac.authorization.k8s.io", "Role"): CREATED_AT,
     ("rbac.authorization.k8s.io", "ClusterRole"): CREATED_AT,
