@@ -51,10 +51,10 @@ protos-check: $(INSTALLED) ## fail if the generated gRPC code is not up to date
 	$(BIN)/python tools/protos.py --check
 
 test: $(INSTALLED) lint types layers protos-check ## checks and the fast tests; needs nothing but Python
-	$(PYTEST) -q -n $(JOBS) -m "not long" tests/unit
+	$(PYTEST) -q -n $(JOBS) -m "not long" tests/unit tests/embedded
 
 test-long: $(INSTALLED) cluster-bins ## what takes minutes: more cases, more runs
-	$(PYTEST) -q -n $(JOBS) -m long tests/unit
+	$(PYTEST) -q -n $(JOBS) -m long tests/unit tests/embedded
 
 cluster-prerequisites:
 	@sh tools/cluster/prerequisites.sh

@@ -6,14 +6,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import aiohttp
 import pytest
+import yaml
 from tests.embedded.support.clusters import claim_pod, cluster, eventually, found, phase
 
+from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.cluster.cluster import Cluster
 from dynamic_memory.embedded.cluster.config import ClusterConfig, node_names
 from dynamic_memory.embedded.cluster.folder import FolderInUse
+from dynamic_memory.embedded.cluster.roles import role_user
 from dynamic_memory.embedded.kubelet.objects import CLAIMS, NODES, PODS, SLICES
 from dynamic_memory.errors import InvalidInput
+from dynamic_memory.kube.errors import Forbidden
 from dynamic_memory.process import config
 
 GI = 1 << 30
@@ -98,6 +103,29 @@ async def test_everything_is_in_the_folder_and_its_sockets_go(folder):
             async with cluster(folder):
                 pass
     assert not [path for path in folder.rglob("*") if path.is_socket()]
+
+
+async def test_with_rbac_roles_have_the_rights_of_the_manifests_and_strangers_none(folder):
+    async with cluster(folder, rbac=True) as running:
+        await claim_pod(running, "a")
+        await eventually(lambda: _running(running, "a"), "roles and kubelets may do what they have to")
+        content = yaml.safe_load((folder / "kubeconfig").read_text())
+        token = content["users"][0]["user"]["token"]
+
+        async def nodes(**headers):
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.get(f"{running.server.url}/api/v1/nodes") as answer,
+            ):
+                return answer.status
+
+        assert await nodes(Authorization=f"Bearer {token}") == 200
+        assert await nodes() == 403
+        driver = LocalKube(running.api, role_user("driver", "node-1"))
+        with pytest.raises(Forbidden):
+            await driver.delete(PODS, "a", "default")
+        await running.kube.delete(PODS, "a", "default")
+        await eventually(lambda: _gone(running, "a"), "it is gone")
 
 
 async def test_a_role_that_ends_is_started_again(folder):

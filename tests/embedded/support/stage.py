@@ -55,6 +55,7 @@ MAINS = {
 CONFIG = """
 port: 0
 keep: false
+rbac: true
 roles: none
 nodes: []
 fabric: []
@@ -240,7 +241,7 @@ class EmbeddedCluster:
         if self._failure is not None:
             raise self._failure
         url = self.cluster.server.url
-        self.api = Api(url, None)
+        self.api = Api(url, None, self.cluster.token)
         self.plane = SimpleNamespace(
             server=url, authority=_Authority(), folder=self.folder, logs=self.logs, api=self.api
         )

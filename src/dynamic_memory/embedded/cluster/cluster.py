@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ import yaml
 
 from dynamic_memory.api import names
 from dynamic_memory.embedded.apiserver.api import Api
+from dynamic_memory.embedded.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import UserInfo
+from dynamic_memory.embedded.apiserver.security import SecurityOptions
 from dynamic_memory.embedded.apiserver.server import ApiServer, Options, serve
 from dynamic_memory.embedded.cluster import manifests, settings
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig, node_names
@@ -79,6 +82,8 @@ class Cluster:
     def __init__(self, root: Path, config: ClusterConfig | None = None) -> None:
         self.config = config or ClusterConfig()
         self.folder = Folder(root)
+        self.token = ""
+        """Of the administrator; empty while everybody may do everything."""
         self.nodes: dict[str, SimulatedNode] = {}
         self.roles: dict[str, Role] = {}
         self._server: ApiServer | None = None
@@ -129,9 +134,11 @@ class Cluster:
                 port=self.config.port,
                 data_dir=self.folder.state if self.config.keep else None,
                 kubeconfig=self.folder.kubeconfig,
+                security=SecurityOptions(rbac=self.config.rbac, token_file=self._tokens()),
             )
             async with serve(options) as server:
                 self._server = server
+                self._write_token()
                 MetricsApi(self.nodes).install(server.api)
                 try:
                     await self._start()
@@ -270,6 +277,22 @@ class Cluster:
         self._server = None
 
     # --- files
+
+    def _tokens(self) -> Path | None:
+        """Make the file with the administrator's token, unless everybody may do everything anyhow."""
+        if not self.config.rbac:
+            return None
+        self.token = self.token or secrets.token_urlsafe(24)
+        path = self.folder.root / "tokens.csv"
+        path.touch(mode=0o600)
+        path.write_text(f'{self.token},{ADMIN.name},{ADMIN.name},"{",".join(ADMIN.groups)}"\n', encoding="utf-8")
+        return path
+
+    def _write_token(self) -> None:
+        """Give the kubeconfig the administrator's token."""
+        if not self.token:
+            return
+        write_kubeconfig(self.folder.kubeconfig, kubeconfig(self.server.url, token=self.token))
 
     def _write_files(self) -> None:
         text = yaml.safe_dump(msgspec.to_builtins(self.config, enc_hook=_plain), sort_keys=False)
