@@ -264,6 +264,31 @@ async def test_a_daemon_set_has_one_pod_on_every_node_that_it_is_for():
     assert status(kube, DAEMON_SETS, "agent")["desiredNumberScheduled"] == 3
 
 
+async def test_a_surging_daemon_set_is_never_without_a_ready_pod():
+    kube = cluster()
+    for name in ("n1", "n2", "n3"):
+        kube.put(NODES, node(name))
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    kube.put(DAEMON_SETS, workload("agent", updateStrategy=strategy))
+    async with controlling(kube), running(kubelet(kube)):
+        await until(lambda: status(kube, DAEMON_SETS, "agent").get("numberReady") == 3)
+        change(kube, DAEMON_SETS, "agent", template=template("v2"))
+
+        def rolled():
+            alive = [body for body in pods(kube) if body.get("status", {}).get("phase") == "Running"]
+            assert 3 <= len(alive) <= len(pods(kube)) <= 4
+            return len(pods(kube, "v2")) == 3 and not pods(kube, "v1")
+
+        await until(rolled)
+        await until(lambda: status(kube, DAEMON_SETS, "agent").get("updatedNumberScheduled") == 3)
+    required = [
+        body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        for body in pods(kube)
+    ]
+    places = [item["nodeSelectorTerms"][0]["matchFields"][0]["values"][0] for item in required]
+    assert sorted(places) == ["n1", "n2", "n3"]
+
+
 # --- Jobs
 
 

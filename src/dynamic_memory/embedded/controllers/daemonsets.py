@@ -2,8 +2,9 @@
 """DaemonSets: one pod of a template on every node that it is meant for.
 
 Pods are placed by the scheduler: each is bound to its node by affinity, and tolerates what daemons tolerate. Updates
-delete pods of an old template, as many at a time as `maxUnavailable` lets (or none, with OnDelete). Versions are told
-apart by a label with the hash of the template; ControllerRevisions are not kept, `maxSurge` is not known.
+delete pods of an old template, as many at a time as `maxUnavailable` lets (or none, with OnDelete); with `maxSurge` new
+pods come first, and an old one goes when the new one on its node is ready. Versions are told apart by a label with the
+hash of the template; ControllerRevisions are not kept.
 """
 
 from __future__ import annotations
@@ -98,11 +99,15 @@ class DaemonSetController(Controller):
             for node_name in sorted(wanted)
             if all(is_finished(pod) for pod in pods.get(node_name, ()))
         ]
-        extra = _extra(pods, wanted, tolerated)
+        surge, unavailable = _limits(owner, len(wanted))
+        extra = _extra(pods, wanted, tolerated, version if surge else None)
         for pod in extra:
             await self._remove(owner, pod)
-        if not extra:
-            await self._update(owner, pods, wanted, version)
+        on_delete = (owner.spec.get("updateStrategy") or {}).get("type") == "OnDelete"
+        if not extra and not on_delete and surge:
+            missing += await self._surge(owner, pods, wanted, version, surge)
+        elif not extra and not on_delete:
+            await self._update(owner, pods, wanted, version, unavailable)
         await create_many(self, key, DAEMON_SETS, owner, missing)
         await self._tell(key, owner, pods, wanted, version)
 
@@ -122,12 +127,29 @@ class DaemonSetController(Controller):
         if await self.delete(PODS, pod):
             await self.say(DAEMON_SETS, owner, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
 
-    async def _update(self, owner: Object, pods: Mapping[str, list[Object]], wanted: set[str], version: str) -> None:
+    async def _surge(
+        self, owner: Object, pods: Mapping[str, list[Object]], wanted: set[str], version: str, most: int
+    ) -> list[dict[str, Any]]:
+        """Delete old pods beside which a new one is ready; return new pods to make, as many as may be too many."""
+        surging, next_ones = 0, []
+        for node_name in sorted(wanted):
+            alive = [pod for pod in pods.get(node_name, []) if is_active(pod)]
+            old = [pod for pod in alive if pod.metadata.labels.get(HASH_LABEL) != version]
+            new = [pod for pod in alive if pod.metadata.labels.get(HASH_LABEL) == version]
+            if not old:
+                continue
+            if not new:
+                next_ones.append(node_name)
+            elif is_ready(new[0]):
+                await self._remove(owner, old[0])
+            else:
+                surging += 1
+        return [_body(owner, node_name, version) for node_name in next_ones[: max(0, most - surging)]]
+
+    async def _update(
+        self, owner: Object, pods: Mapping[str, list[Object]], wanted: set[str], version: str, most: int
+    ) -> None:
         """Delete pods of an old template, no more than may be missing at a time."""
-        strategy = owner.spec.get("updateStrategy") or {}
-        if strategy.get("type") == "OnDelete":
-            return
-        _, most = limits(0, (strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), len(wanted))
         old, unavailable = [], 0
         for node_name in sorted(wanted):
             alive = [pod for pod in pods.get(node_name, []) if is_active(pod)]
@@ -145,7 +167,12 @@ class DaemonSetController(Controller):
     async def _tell(
         self, key: str, owner: Object, pods: Mapping[str, list[Object]], wanted: set[str], version: str
     ) -> None:
-        running = [alive[0] for name in wanted if (alive := [pod for pod in pods.get(name, []) if is_active(pod)])]
+        running = []
+        for name in sorted(wanted):
+            alive = [pod for pod in pods.get(name, []) if is_active(pod)]
+            # During a surge the new one counts once it is ready.
+            alive.sort(key=lambda pod: (not is_ready(pod), pod.metadata.labels.get(HASH_LABEL) != version))
+            running += alive[:1]
         available, later = count_available(running, owner.spec.get("minReadySeconds", 0), self._deadlines)
         if later is not None:
             self.queue.add(key, later)
@@ -163,8 +190,19 @@ class DaemonSetController(Controller):
         await self.write_status(DAEMON_SETS, owner, status)
 
 
-def _extra(pods: Mapping[str, list[Object]], wanted: set[str], tolerated: set[str]) -> list[Object]:
-    """Return pods to delete: ended ones, seconds on a node, and those of nodes that are not for them."""
+def _limits(owner: Object, nodes: int) -> tuple[int, int]:
+    """Return how many pods there may be too many, and how many may be missing."""
+    rolling = (owner.spec.get("updateStrategy") or {}).get("rollingUpdate") or {}
+    return limits(rolling.get("maxSurge", 0), rolling.get("maxUnavailable", 1), nodes)
+
+
+def _extra(
+    pods: Mapping[str, list[Object]], wanted: set[str], tolerated: set[str], version: str | None
+) -> list[Object]:
+    """Return pods to delete: ended ones, seconds on a node, and those of nodes that are not for them.
+
+    With a version, one pod of it may be beside one of another.
+    """
     found = []
     for node_name, own in pods.items():
         if node_name not in tolerated:
@@ -172,7 +210,12 @@ def _extra(pods: Mapping[str, list[Object]], wanted: set[str], tolerated: set[st
         elif node_name in wanted:
             alive = [pod for pod in own if not is_finished(pod)]
             alive.sort(key=lambda pod: (not pod.spec.get("nodeName"), pod.metadata.creation_timestamp or ""))
-            found += [pod for pod in own if is_finished(pod)] + alive[1:]
+            found += [pod for pod in own if is_finished(pod)]
+            if version is None:
+                found += alive[1:]
+            else:
+                found += [pod for pod in alive if pod.metadata.labels.get(HASH_LABEL) == version][1:]
+                found += [pod for pod in alive if pod.metadata.labels.get(HASH_LABEL) != version][1:]
     return [pod for pod in found if _deletable(pod)]
 
 
