@@ -95,6 +95,8 @@ class Api:
         self.core = core
         self.authorizer: Authorizer | None = None
         """None allows everything."""
+        self.audit: Callable[[Request, int, float], None] | None = None
+        """Told of requests within the process with their code and duration in seconds."""
         self.writing = Writing(core)
         self.deleting = Deleting(core)
         self.patching = Patching(core, self.writing)

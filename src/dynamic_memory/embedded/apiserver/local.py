@@ -34,20 +34,12 @@ __all__ = ["LocalKube"]
 
 T = TypeVar("T")
 _ERRORS_FROM = 400
+_METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 
 
 def _own(body: Body | Sequence[Body]) -> Any:
     """Return a copy as it would come over the wire: what is a subclass here (an enum) is plain text there."""
     return msgspec.json.decode(msgspec.json.encode(body))
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Raise what a client raises."""
-    try:
-        yield
-    except StatusError as error:
-        raise from_status(error.code, encode(error.status())) from error
 
 
 class LocalKube:
@@ -71,8 +63,7 @@ class LocalKube:
 
     async def get(self, kind: Kind[T], name: str, namespace: str | None = None) -> T:
         """Read one object."""
-        with _translated():
-            resource = self._resource(kind, "get", namespace, name)
+        with self._asked(kind, "get", namespace, name) as resource:
             record = self._core.store.get(resource.storage, (namespace or "", name))
             if record is None:
                 raise not_found(resource, name)
@@ -89,8 +80,7 @@ class LocalKube:
     ) -> ObjectList[T]:
         """Read all objects."""
         del consistent  # what is here is always the newest
-        with _translated():
-            resource = self._resource(kind, "list", namespace)
+        with self._asked(kind, "list", namespace) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             records = self._core.store.select(resource.storage, selection)
             version = self._core.store.version
@@ -108,8 +98,7 @@ class LocalKube:
     ) -> AsyncIterator[WatchEvent[T]]:
         """Follow changes after `resource_version` for at most `timeout` seconds."""
         store = self._core.store
-        with _translated():
-            resource = self._resource(kind, "watch", namespace)
+        with self._asked(kind, "watch", namespace) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             if int(resource_version) > store.version:
                 raise expired(f"too new resource version: {resource_version} ({store.version})")
@@ -131,8 +120,7 @@ class LocalKube:
         """Create an object; unknown fields are refused."""
         metadata = body.get("metadata") or {}
         place = (namespace or metadata.get("namespace") or "") if kind.namespaced else ""
-        with _translated():
-            resource = self._resource(kind, "create", place, metadata.get("name") or "")
+        with self._asked(kind, "create", place, metadata.get("name") or "") as resource:
             target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run)
             written = await self._api.writing.create(target, _own(body))
         return self._decoded(kind, resource, written.record)
@@ -150,8 +138,7 @@ class LocalKube:
         """Server-side apply; name and namespace are those of `body`."""
         metadata = body["metadata"]
         place = (metadata.get("namespace") or "") if kind.namespaced else ""
-        with _translated():
-            resource = self._resource(kind, "patch", place, metadata["name"], subresource)
+        with self._asked(kind, "patch", place, metadata["name"], subresource) as resource:
             target = self._target(resource, place, metadata["name"], subresource, manager, dry_run=dry_run)
             target.force = force
             config = _own({"apiVersion": kind.api_version, "kind": kind.kind, **body})
@@ -171,8 +158,7 @@ class LocalKube:
         dry_run: bool = False,
     ) -> T:
         """Change fields of an object."""
-        with _translated():
-            resource = self._resource(kind, "patch", namespace, name, subresource)
+        with self._asked(kind, "patch", namespace, name, subresource) as resource:
             target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run)
             patch = _own(body)
             written = await self._api.patching.change(target, STYLES[style], patch)
@@ -182,8 +168,7 @@ class LocalKube:
         self, kind: Kind[T], name: str, body: Body, *, namespace: str | None = None, subresource: str | None = None
     ) -> T:
         """PUT a body that was made whole."""
-        with _translated():
-            resource = self._resource(kind, "update", namespace, name, subresource)
+        with self._asked(kind, "update", namespace, name, subresource) as resource:
             target = self._target(resource, namespace, name, subresource)
             written = await self._api.writing.replace(target, _own(body))
         return self._decoded(kind, resource, written.record)
@@ -199,8 +184,7 @@ class LocalKube:
         grace_period: int | None = None,
     ) -> None:
         """Delete an object, with preconditions."""
-        with _translated():
-            resource = self._resource(kind, "delete", namespace, name)
+        with self._asked(kind, "delete", namespace, name) as resource:
             options = DeleteOptions(grace_period, uid or "", resource_version or "")
             await self._api.deleting.delete(resource, namespace or "", name, options, self._user)
 
@@ -229,6 +213,48 @@ class LocalKube:
         """Do nothing: there are no connections."""
 
     # --- inside
+
+    @contextlib.contextmanager
+    def _asked(
+        self,
+        kind: Kind[Any],
+        verb: str,
+        namespace: str | None = None,
+        name: str = "",
+        subresource: str | None = None,
+    ) -> Iterator[Resource]:
+        """Check rights, raise what a client raises, and tell the audit log."""
+        begin = clock.monotonic()
+        code = 201 if verb == "create" else 200
+        try:
+            yield self._resource(kind, verb, namespace, name, subresource)
+        except StatusError as error:
+            code = error.code
+            raise from_status(code, encode(error.status())) from error
+        finally:
+            if self._api.audit is not None:
+                request = self._request(kind, verb, namespace, name, subresource)
+                self._api.audit(request, code, clock.monotonic() - begin)
+
+    def _request(
+        self, kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None
+    ) -> Request:
+        """Return the request as it would have come over HTTP, for the audit log."""
+        parts = ["/apis", kind.group, kind.version] if kind.group else ["/api", kind.version]
+        parts += ["namespaces", namespace] if kind.namespaced and namespace else []
+        parts += [part for part in (kind.plural, "" if verb == "create" else name, subresource) if part]
+        request = Request(_METHODS.get(verb, "GET"), "/".join(parts), headers={"user-agent": self._manager})
+        request.user = self._user
+        request.audit.update(
+            verb=verb,
+            group=kind.group,
+            version=kind.version,
+            resource=kind.plural,
+            subresource=subresource or "",
+            namespace=namespace or "",
+            name=name,
+        )
+        return request
 
     def _resource(
         self,

@@ -40,7 +40,7 @@ _DELETE = "DELETE FROM objects WHERE api_group = ? AND plural = ? AND namespace 
 
 def _open(folder: Path) -> sqlite3.Connection:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # there are secrets in it
         base = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False, timeout=0.1)
         try:
             # two servers on one folder would overwrite each other

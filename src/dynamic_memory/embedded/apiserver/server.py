@@ -117,7 +117,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
         server = ApiServer(api, edge, Background(api, root), authority)
         async with secured(api, options.security, options.data_dir) as security:
             edge.authenticate = security.authenticator
-            edge.audit = security.audit
+            edge.audit = api.audit = security.audit
             async with _working(server.background, security.prepare), _listening(server, options):
                 if options.kubeconfig is not None:
                     await _write_kubeconfig(options.kubeconfig, server)
