@@ -326,16 +326,18 @@ async def run(quick: bool, only: list[str]) -> None:
             namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench"}}
             await Connection(server).call("POST", "/api/v1/namespaces", namespace)
         print(f"{'':37}{'rate':>10} {'median':>7} {'p99':>10} {'a request':>10}")
-        ratios: dict[str, dict[str, float]] = {}
+        ratios: dict[str, dict[str, Result]] = {}
         for phase, measured in phases.items():
             for server in servers:
                 result = await measured(server)
-                ratios.setdefault(phase, {})[server.name] = result.rate
+                ratios.setdefault(phase, {})[server.name] = result
                 print(f"{phase:26}{server.name:>10} {result}", flush=True)
         print(f"{'memory':26}" + "".join(f"{server.name:>10} {server.memory():6.0f} MiB" for server in servers))
         for name in [server.name for server in servers if server.name != "real" and "real" in ratios["create"]]:
-            shown = ", ".join(f"{phase} {rates[name] / rates['real']:.2f}" for phase, rates in ratios.items())
-            print(f"{name}, requests/s against the real server: {shown}")
+            print(f"{name} against the real server:")
+            for phase, found in ratios.items():
+                rate, cpu = found[name].rate / found["real"].rate, found[name].cpu / found["real"].cpu
+                print(f"    {phase:26} {rate:5.2f} x the requests a second, {cpu:5.2f} x the processor time of each")
         print(GOALS)
 
 
