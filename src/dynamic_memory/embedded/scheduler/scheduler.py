@@ -217,8 +217,9 @@ class Scheduler:
             await self._undo(pod, found)
             if pod.metadata.uid in self.queue:
                 step = 'running PreBind plugin "DynamicResources": ' if isinstance(problem, _PREBIND) else ""
-                self._announcer.nominate(pod, "")
-                self._report(pod, "SchedulerError", f"{step}{problem}")
+                # The watch has brought newer versions of the pod meanwhile.
+                self._announcer.nominate(entry.pod, "")
+                self._report(entry.pod, "SchedulerError", f"{step}{problem}")
             # A refusal (by a policy against sharing, say) may be none once the claim has changed.
             refused = isinstance(problem, ApiError) and problem.kind is not Kind.RETRY
             calls = {call_of(claim.metadata.namespace, claim.metadata.name) for claim in found.claims}
@@ -252,14 +253,21 @@ class Scheduler:
         await self._binder.bind(pod, found.node)
 
     async def _undo(self, pod: Pod, found: Success) -> None:
-        """Take back what was assumed and reserved. A claim that is allocated stays so: the next decision clears it."""
+        """Take back what was assumed and reserved. A claim that is allocated stays so: the next decision clears it.
+
+        What a pod that is gone had reserved the claim controller takes back, together with the allocation, which nobody
+        would be left to clear if the reservation went alone.
+        """
         uid = pod.metadata.uid
         self._flying.pop(uid, None)
         known = self._world.pod(pod.metadata.namespace, pod.metadata.name)
-        if known is None or known.metadata.uid != uid or not known.spec.node_name:
+        gone = known is None or known.metadata.uid != uid
+        if known is None or gone or not known.spec.node_name:
             self.table.remove_pod(uid)
         for claim in found.claims:
             self.book.give_up(claim)
+            if gone:
+                continue
             try:
                 await self._binder.unreserve(pod, claim)
             except ApiError as error:
