@@ -110,9 +110,16 @@ def test_builtin_kinds_become_canonical_and_lose_nulls() -> None:
 
 
 def test_times_of_leases_keep_microseconds() -> None:
-    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"renewTime": "2026-01-01T00:00:00.5Z"}}
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "spec": {"renewTime": "2026-01-01T02:00:00.500000+02:00"},
+    }
     made, _ = decode(resource("coordination.k8s.io/v1", "Lease"), lease)
     assert made["spec"]["renewTime"] == "2026-01-01T00:00:00.500000Z"
+    lease["spec"] = {"renewTime": "2026-01-01T00:00:00Z"}
+    with pytest.raises(StatusError, match=r'cannot parse "Z" as "\.000000"'):
+        decode(resource("coordination.k8s.io/v1", "Lease"), lease)
     lease["spec"] = {"renewTime": "yesterday"}
     with pytest.raises(StatusError, match='parsing time "yesterday"'):
         decode(resource("coordination.k8s.io/v1", "Lease"), lease)

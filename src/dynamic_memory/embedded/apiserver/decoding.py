@@ -31,6 +31,7 @@ __all__ = ["apply_defaults", "canonical_quantity", "decode", "drop_nulls", "dupl
 _MAX_PROBLEMS: Final = 100
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_MICROS: Final = re.compile(r"\.\d{6}(?!\d)", re.ASCII)
 _QUANTITY: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _GO_TYPES: Final = {"string": "string", "boolean": "bool", "number": "float64"}
 _RANGE: Final = {"int32": 2**31, "int64": 2**63}
@@ -285,6 +286,8 @@ def _time(value: str, schema: Schema) -> str | None:
     if (_MICRO_TIME if micro else _TIME).fullmatch(value):
         return value
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    if micro and not _MICROS.search(value) and _TIME.fullmatch(value):
+        raise _Wrong(f'parsing time "{value}" as "{layout}": cannot parse "Z" as ".000000"')
     try:
         read: datetime | None = datetime.fromisoformat(value)
     except ValueError:
@@ -311,7 +314,7 @@ def _prune_root(schema: Schema, obj: dict[str, Any], problems: list[str], resour
     if isinstance(metadata, dict):
         try:
             made["metadata"] = _Reader(problems).read_object(
-                schema_of("meta_v1", "ObjectMeta"), metadata, "metadata", "ObjectMeta", ("metadata",)
+                schema_of("meta_v1", "ObjectMeta"), metadata, "metadata", "ObjectMeta", ()
             )
         except _Wrong as error:
             raise bad_request(

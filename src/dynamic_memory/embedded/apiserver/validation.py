@@ -34,6 +34,16 @@ _NAME_RULES: Final[dict[tuple[str, str], NameRule]] = {
     ("rbac.authorization.k8s.io", "ClusterRole"): path_segment,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): path_segment,
 }
+_BLOCKING: Final = frozenset(
+    {
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    }
+)
+"""Errors with which rules are not asked."""
 _ZERO_IS_NOTHING: Final = frozenset({"integer", "number", "boolean"})
 _UNCHECKED_BELOW: Final = frozenset({"status", "metadata"})
 _MAY_BE_ABSENT: Final = frozenset(
@@ -104,13 +114,17 @@ def _content(resource: Resource, obj: dict[str, Any], old: Any) -> list[Cause]:
 
     causes = validate_value(plain, body, "", before)
     causes += validate_lists(plain, body, "", before)
-    if causes:
-        return causes
     if not schema.deep_rules:
-        return []
+        return causes
+    if any(cause.reason in _BLOCKING for cause in causes):
+        text = (
+            "some validation rules were not checked because the object was invalid; correct the existing errors to "
+            "complete validation"
+        )
+        return [*causes, fields.invalid("<nil>", None, text)]
     from dynamic_memory.embedded.apiserver.rules import check_rules  # noqa: PLC0415 - CEL takes a while to import
 
-    return check_rules(schema, obj, old)
+    return causes + check_rules(schema, obj, old)
 
 
 _PLAIN: dict[int, tuple[Schema, Schema]] = {}

@@ -10,6 +10,7 @@ from dynamic_memory.embedded.apiserver.resource import DEFAULT_STRATEGY, Resourc
 
 __all__ = ["strategy_of"]
 
+_ADMISSION: Final = "admissionregistration.k8s.io"
 _RBAC: Final = "rbac.authorization.k8s.io"
 _STRATEGIES: Final = {
     ("", "ConfigMap"): ("strategies.core", "ConfigMapStrategy"),
@@ -19,6 +20,9 @@ _STRATEGIES: Final = {
     ("", "Pod"): ("strategies.pods", "PodStrategy"),
     ("", "Secret"): ("strategies.core", "SecretStrategy"),
     ("", "Service"): ("strategies.services", "ServiceStrategy"),
+    (_ADMISSION, "MutatingAdmissionPolicy"): ("strategies.policyobjects", "MutatingStrategy"),
+    (_ADMISSION, "ValidatingAdmissionPolicy"): ("strategies.policyobjects", "ValidatingStrategy"),
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): ("strategies.policyobjects", "PolicyBindingStrategy"),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): ("crd.definition", "DefinitionStrategy"),
     ("apps", "DaemonSet"): ("strategies.workloads", "DaemonSetStrategy"),
     ("apps", "Deployment"): ("strategies.workloads", "DeploymentStrategy"),

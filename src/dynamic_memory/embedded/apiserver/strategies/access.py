@@ -115,7 +115,9 @@ class BindingStrategy(Strategy):
         del subresource
         causes = self.validate_create(new)
         if new.get("roleRef") != old.get("roleRef"):
-            causes.append(fields.invalid("roleRef", new.get("roleRef"), "cannot change roleRef"))
+            role = new.get("roleRef") or {}
+            shown = {"APIGroup": role.get("apiGroup"), "Kind": role.get("kind"), "Name": role.get("name")}
+            causes.append(fields.invalid("roleRef", shown, "field is immutable"))
         return causes
 
     def _subject(self, subject: Mapping[str, Any], path: str) -> Iterable[Cause]:

@@ -132,7 +132,9 @@ class ClaimStrategy(Strategy):
         """Check that the spec is as it was, or the status."""
         if subresource == "status":
             return _check_status(new, old)
-        return immutable(new.get("spec") or {}, old.get("spec") or {}, "spec")
+        if (new.get("spec") or {}) == (old.get("spec") or {}):
+            return []
+        return [fields.invalid("spec", None, "field is immutable")]
 
 
 class TemplateStrategy(Strategy):
@@ -425,9 +427,14 @@ def _check_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Cause]
     status, before = new.get("status") or {}, old.get("status") or {}
     reserved, allocation = status.get("reservedFor") or [], status.get("allocation")
     names = _Names((new.get("spec") or {}).get("devices") or {})
-    causes = check_set(
-        reserved, MAX_RESERVED, "status.reservedFor", _consumer, lambda consumer: consumer.get("uid", "")
-    )
+    causes = check_items(reserved, MAX_RESERVED, "status.reservedFor", _consumer)
+    users = [consumer.get("uid", "") for consumer in reserved]
+    if len(reserved) <= MAX_RESERVED:
+        causes += [
+            fields.duplicate(f"status.reservedFor[{index}]", consumer)
+            for index, consumer in enumerate(reserved)
+            if users[index] in users[:index]
+        ]
     shares = _shares(status)
     causes += check_items(
         status.get("devices"), -1, "status.devices", lambda device, path: _device_status(device, path, shares)
@@ -445,14 +452,15 @@ def _check_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Cause]
             text = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set"
             causes.append(fields.forbidden("status.reservedFor", text))
     if allocation is not None and before.get("allocation") is not None:
-        causes += immutable(allocation, before["allocation"], "status.allocation")
+        if allocation != before["allocation"]:
+            causes.append(fields.invalid("status.allocation", None, "field cannot be modified once set"))
     elif allocation is not None:
         causes += _allocation(allocation, "status.allocation", names)
     return causes
 
 
-def _shown_share(share: Share) -> str:
-    return "/".join(part for part in share if part)
+def _shown_share(share: Share) -> dict[str, str]:
+    return dict(zip(("Driver", "Pool", "Device", "ShareID"), share, strict=True))
 
 
 def _consumer(consumer: Mapping[str, Any], path: str) -> list[Cause]:

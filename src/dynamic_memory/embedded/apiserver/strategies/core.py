@@ -77,6 +77,13 @@ class NodeStrategy(Strategy):
 
     keeps_status = True
 
+    def default(self, obj: Object) -> Object:
+        """Let everything be allocatable until the node says what is."""
+        status = obj.get("status")
+        if isinstance(status, dict) and status.get("capacity") and status.get("allocatable") is None:
+            status["allocatable"] = dict(status["capacity"])
+        return obj
+
     def validate_create(self, obj: Object) -> list[Cause]:
         """Check taints and resources."""
         return [*_taints((obj.get("spec") or {}).get("taints") or []), *_node_resources(obj.get("status") or {})]
@@ -122,7 +129,7 @@ def _taints(taints: list[Mapping[str, Any]]) -> Iterable[Cause]:
 def _node_resources(status: Mapping[str, Any]) -> Iterable[Cause]:
     for part in ("capacity", "allocatable"):
         for name, value in (status.get(part) or {}).items():
-            here = fields.key(f"status.{part}", name)
+            here = f"status.{part}.{name}"
             yield from (fields.invalid(here, name, text) for text in label_key(name))
             if Quantity.parse(value) < Quantity(0):
                 yield fields.invalid(here, value, "must be greater than or equal to 0")

@@ -73,6 +73,8 @@ class PodStrategy(Strategy):
             if added is not None:
                 spec["ephemeralContainers"] = added
             new = {**clone(old), "metadata": new["metadata"], "spec": spec}
+        elif subresource is None and isinstance(new.get("spec"), dict):
+            _tolerate(new["spec"])
         elif subresource == "status" and isinstance(new.get("status"), dict):
             quality = (old.get("status") or {}).get("qosClass")
             if quality and not new["status"].get("qosClass"):
@@ -182,9 +184,16 @@ def _only_resources(new: Object, old: Object) -> Object:
     """Return the old pod with the new resources and resize policies of its containers."""
     kept = clone(old)
     spec, asked = kept.setdefault("spec", {}), new.get("spec") or {}
-    for kind in ("containers", "initContainers", "volumes"):
-        if kind in asked:
-            spec[kind] = asked[kind]
+    for kind in ("containers", "initContainers"):
+        mine, theirs = spec.get(kind) or [], asked.get(kind) or []
+        if [one.get("name") for one in mine] != [one.get("name") for one in theirs]:
+            spec[kind] = theirs
+            continue
+        for container, other in zip(mine, theirs, strict=True):
+            for part in ("resources", "resizePolicy"):
+                container.pop(part, None)
+                if part in other:
+                    container[part] = other[part]
     if "resources" in asked:
         spec["resources"] = asked["resources"]
     kept["metadata"] = {**old["metadata"], "managedFields": new["metadata"].get("managedFields")}
