@@ -152,8 +152,8 @@ def test_A40_an_allocation_may_be_set_and_unset_but_not_changed() -> None:
             "claim or the name of a request and a subrequest separated by '/'"
         ),
         (
-            'status.allocation.devices.results[0].shareID: Invalid value: "nope": must be a lowercase UUID in 8-4-4-4-12 '
-            "format"
+            'status.allocation.devices.results[0].shareID: Invalid value: "nope": must be a lowercase UUID in '
+            "8-4-4-4-12 format"
         ),
     ]
 
