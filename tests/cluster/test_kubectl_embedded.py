@@ -454,3 +454,51 @@ def test_kubectl_shows_the_same_of_both_servers(version: str, tmp_path: Path):
     (tmp_path / "differences.txt").write_text("\n".join(different))
     assert not different, "\n".join(different)
     assert not same_after_all, "no longer different: say so here and in docs/apiserver.md"
+
+
+PROTOTYPE = sorted((ROOT / "examples" / "prototype").glob("*.yaml"))
+NUMBER = "configmap/vlan-driver-vlan-2000"
+"""Its data has a number, which the server stores as a text: kubectl sees a difference each time."""
+
+
+def outcomes(text: str) -> dict[str, str]:
+    """Return what became of each object that kubectl names: `created`, `unchanged`, `configured`."""
+    lines = (line.split() for line in text.splitlines() if not line.startswith("["))
+    return {words[0]: words[1] for words in lines if len(words) == 2}
+
+
+@pytest.mark.timeout(600)
+def test_A02_to_A07_kubectl_and_the_kinds_of_the_prototype(version: str, tmp_path: Path):
+    program = find(f"kubernetes-{version}") / "kubectl"
+    with embedded_server(tmp_path / "embedded") as ours:
+        kubectl = Kubectl(program, tmp_path / "here", ours)
+        drivers = kubectl.run(f"apply -f {ROOT}/examples/prototype/drivers.yaml")
+        assert drivers.splitlines()[:4] == [
+            f"devicedriver.devmgmtproto.k8s.io/{name} created"
+            for name in ("example.com-foozer", "example.com-barzer", "sriov-nic", "vlan")
+        ]
+        shown = kubectl.run("get devicedrivers").splitlines()
+        names = ["example.com-barzer", "example.com-foozer", "sriov-nic", "vlan"]
+        assert shown[:5] == ["NAME AGE", *(f"{name} AGE" for name in names)]
+        for other in ("devicedriver", "ddrv", "devicedrivers.v1alpha1.devmgmtproto.k8s.io"):
+            assert kubectl.run(f"get {other}").splitlines() == shown
+        assert "devicedriver.devmgmtproto.k8s.io/vlan AGE" in kubectl.run("get srm")
+        listed = kubectl.run("api-resources --api-group=devmgmtproto.k8s.io -o wide")
+        verbs = "create,delete,deletecollection,get,list,patch,update,watch"
+        assert f"devicedrivers ddrv devmgmtproto.k8s.io/v1alpha1 false DeviceDriver {verbs} srm" in listed
+        assert "class <string>" in kubectl.run("explain deviceclaim.spec.devices --recursive")
+        kubectl.run(f"delete -f {ROOT}/examples/prototype/drivers.yaml")
+        for file in PROTOTYPE:
+            changed = tmp_path / "changed.yaml"
+            objects = [obj for obj in yaml.safe_load_all(file.read_text()) if obj]
+            for obj in objects:
+                obj["metadata"].setdefault("labels", {})["changed"] = "yes"
+            changed.write_text(yaml.safe_dump_all(objects))
+            created = outcomes(kubectl.run(f"apply -f {file}"))
+            assert len(created) == len({(o["kind"], o["metadata"]["name"]) for o in objects}), (file.name, created)
+            assert set(created.values()) == {"created"}, (file.name, created)
+            again = outcomes(kubectl.run(f"apply -f {file}"))
+            assert {name: what for name, what in again.items() if what != "unchanged"} in ({}, {NUMBER: "configured"})
+            third = outcomes(kubectl.run(f"apply -f {changed}"))
+            assert set(third.values()) == {"configured"}, (file.name, third)
+            assert "[0]" in kubectl.run(f"delete -f {file} --wait=false")
