@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ __all__ = ["PORT", "ApiServer", "Options", "serve"]
 PORT = 55441
 MAX_LINE = 64 << 10
 """Bytes of a request line or header: long selectors and tokens fit."""
+TLS_BUFFER = 16 << 10
+"""Bytes that a TLS connection reads at once and holds as long as it lives: a record; asyncio itself takes 256 KiB."""
 ADMINISTRATOR = "kubernetes-admin"
 _log = logging.getLogger(__name__)
 
@@ -167,6 +170,7 @@ async def _listening(server: ApiServer, options: Options) -> AsyncIterator[None]
     context = None
     if server.authority is not None:
         context = await asyncio.to_thread(server.authority.server_context, [options.bind, *options.tls_hosts])
+        sslproto.SSLProtocol.max_size = TLS_BUFFER
     runner = web.ServerRunner(
         web.Server(
             server.edge.handle,
