@@ -148,6 +148,24 @@ def test_events_of_both_groups_are_the_same_events() -> None:
     assert new.from_storage(stored) == event
 
 
+def test_an_autoscaler_of_v1_is_one_of_v2() -> None:
+    old = {
+        "apiVersion": "autoscaling/v1",
+        "kind": "HorizontalPodAutoscaler",
+        "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
+        "status": {"currentReplicas": 1, "desiredReplicas": 1, "currentCPUUtilizationPercentage": 20},
+    }
+    first = resource("autoscaling/v1", "HorizontalPodAutoscaler")
+    stored = first.to_storage(old)
+    target = {"type": "Utilization", "averageUtilization": 50}
+    assert stored["spec"] == {
+        "maxReplicas": 3,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+    assert first.from_storage(stored) == old
+    assert first.storage == resource("autoscaling/v2", "HorizontalPodAutoscaler").storage
+
+
 def manifests() -> Iterator[Any]:
     for folder in ("deploy", "examples"):
         for file in sorted((ROOT / folder).rglob("*.yaml")):

@@ -84,6 +84,10 @@ def test_selectors_are_compiled() -> None:
     assert complaints(claim(selectors=[good])) == []
     [said] = complaints(claim(selectors=[good, {"cel": {"expression": "device.driver = 1"}}]))
     path = f"{R}.exactly.selectors[1].cel.expression"
+    costly = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].all(a, " * 6 + "true" + ")" * 6
+    assert complaints(claim(selectors=[{"cel": {"expression": costly}}])) == [
+        f"{R}.exactly.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit"
+    ]
     assert said.startswith(f'{path}: Invalid value: "device.driver = 1": compilation failed')
 
 

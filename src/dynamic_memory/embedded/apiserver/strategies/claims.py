@@ -7,6 +7,7 @@ Objects are in v1: `Versioned` converts what comes in another version. Source: `
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
@@ -324,13 +325,22 @@ def _expression(source: str, path: str, *, derived: bool) -> list[Cause]:
         return [fields.too_long(path, MAX_EXPRESSION)]
     if not source and not derived:
         return [fields.required(path)]
+    wrong = _compiled(source, derived)
+    if wrong:
+        return [fields.invalid(path, source, wrong)]
+    if wrong is None:
+        return [fields.forbidden(path, "too complex, exceeds cost limit")]
+    return []
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(source: str, derived: bool) -> str | None:
+    """Return what is wrong with an expression, "" if nothing is, None if it costs too much."""
     try:
         compiled = compile_selector(source, _FEATURES, env="new", derived=derived)
     except CompileError as error:
-        return [fields.invalid(path, source, f"compilation failed: {error}")]
-    if compiled.program.max_cost > MAX_COST:
-        return [fields.forbidden(path, "too complex, exceeds cost limit")]
-    return []
+        return f"compilation failed: {error}"
+    return None if compiled.program.max_cost > MAX_COST else ""
 
 
 def _derived(item: Mapping[str, Any], path: str, names: _Names, request: str) -> list[Cause]:
