@@ -4,3 +4,5 @@
 It is what development, tests and the demo of this project run on, on a machine that has nothing but Python. Clients and
 our own roles take it for a real one.
 """
+
+__all__: list[str] = []

@@ -4,3 +4,5 @@
 `store` keeps objects and their history, `api` is the pipeline of a request without HTTP, `http` is its edge, `local` a
 client within the process. Objects are plain JSON dicts that are never changed once stored.
 """
+
+__all__: list[str] = []
