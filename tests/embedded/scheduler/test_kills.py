@@ -112,3 +112,32 @@ async def test_killed_at_any_moment_pods_come_and_go_and_nothing_is_left_behind(
         assert not scheduler.book.assumed
         assert scheduler.inventory.snapshot()["usages"] == {}
         assert all(item[0] == 0 for item in scheduler.table.snapshot().values())
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["watches go on", "history is gone"])
+async def test_an_api_server_that_was_away_finds_everybody_at_work_again(forgets):
+    rng = random.Random(1)
+    kube = cluster()
+    pool(kube, TOTAL, "n1", "n2", **BINDING)
+    inner = {"spec": claim_spec(GI)}
+    kube.put(RESOURCE_CLAIM_TEMPLATES, {"metadata": {"name": "t", "namespace": "default"}, "spec": inner})
+    for number in range(8):
+        kube.put(PODS, pod(f"p{number}", templates={"m": "t"}))
+    async with controlling(kube, workloads=False), scheduling(kube):
+        await until(lambda: attach(kube, rng) or len(bound(kube)) == 3)
+        kube.down = True
+        kube.disconnect()
+        await settle(90)
+        for name in bound(kube)[:2]:
+            kube.remove(PODS, name, "default")
+        kube.put(PODS, pod("late", templates={"m": "t"}))
+        if forgets:
+            kube.expire()
+        kube.down = False
+        await until(lambda: attach(kube, rng) or len(bound(kube)) == 5, 60)
+        check(kube)
+        while kube.bodies(PODS):
+            await until(lambda: attach(kube, rng) or bound(kube), 60)
+            check(kube)
+            kube.remove(PODS, rng.choice(bound(kube)), "default")
+        await until(lambda: not kube.bodies(RESOURCE_CLAIMS))

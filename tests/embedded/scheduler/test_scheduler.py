@@ -267,6 +267,27 @@ async def test_a_failed_attachment_is_given_back_and_tried_elsewhere():
     assert any(message.endswith(text) for message in events(kube, "FailedScheduling"))
 
 
+async def test_a_failed_attachment_with_nowhere_else_to_go_leaves_neither_claim_nor_nomination():
+    kube = cluster()
+    pool(kube, GI, "n1", **BINDING)
+    kube.put(RESOURCE_CLAIMS, claim("c"))
+    kube.put(PODS, pod("a", claims={"m": "c"}))
+    async with scheduling(kube) as scheduler:
+        await until(lambda: status_of(kube, "a", PODS).get("nominatedNodeName") == "n1")
+        taints = [{"key": "broken", "effect": "NoSchedule"}]
+        kube.put(RESOURCE_SLICES, memory_slice("pool", GI, selector={"fabric": "a"}, **BINDING, taints=taints))
+        set_condition(kube, "c", FAILED, "LinkDown", "no link")
+        await until(lambda: not status_of(kube, "c").get("allocation"))
+        uid = kube.body(PODS, "a", "default")["metadata"]["uid"]
+        await until(lambda: scheduler.queue.state(uid) == "parked")
+        await settle()
+        assert not status_of(kube, "a", PODS).get("nominatedNodeName")
+        assert not status_of(kube, "c").get("reservedFor")
+        assert scheduler.table.snapshot()["n1"][0] == 0
+        kube.put(RESOURCE_SLICES, memory_slice("pool", GI, selector={"fabric": "a"}, **BINDING))
+        assert await until(lambda: status_of(kube, "c").get("allocation")) < 0.1
+
+
 async def test_devices_that_are_late_are_given_back():
     kube = cluster()
     pool(kube, GI, "n1", **BINDING)
