@@ -136,6 +136,22 @@ async def test_an_own_claim_is_emptied_and_stays():
     assert FINALIZER in kube.body(RESOURCE_CLAIMS, "c", "default")["metadata"]["finalizers"]
 
 
+async def test_an_own_claim_is_emptied_when_its_pod_goes_while_devices_attach():
+    kube = cluster()
+    pool(kube, GI, "n1", **BINDING)
+    kube.put(RESOURCE_CLAIMS, claim("c"))
+    kube.put(PODS, pod("a", claims={"m": "c"}))
+    async with controlling(kube), scheduling(kube) as scheduler:
+        await until(lambda: status_of(kube, "c").get("allocation"))
+        await settle()
+        kube.remove(PODS, "a", "default")
+        assert await until(lambda: not status_of(kube, "c").get("allocation")) < 0.2
+        await until(lambda: not scheduler.flying)
+        kube.put(RESOURCE_CLAIMS, claim("other"))
+        kube.put(PODS, pod("b", claims={"m": "other"}))
+        await until(lambda: status_of(kube, "other").get("allocation"))
+
+
 async def test_a_shared_claim_is_kept_until_its_last_pod_has_gone():
     kube = cluster()
     pool(kube, 4 * GI, "n1")
