@@ -29,7 +29,8 @@ from dynamic_memory.embedded.apiserver.strategies.checks import (
     check_set,
     immutable,
 )
-from dynamic_memory.embedded.apiserver.strategies.claims import EFFECTS, check_binding
+from dynamic_memory.embedded.apiserver.strategies.claimspec import EFFECTS
+from dynamic_memory.embedded.apiserver.strategies.claimstatus import check_binding
 from dynamic_memory.embedded.apiserver.strategies.policies import check_policy
 from dynamic_memory.embedded.apiserver.strategies.qualified import check_pool_name, check_qualified_name
 from dynamic_memory.quantity import Quantity
