@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from tests.embedded.support.client import TABLE, Client
 
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -79,3 +80,13 @@ async def test_A34_lists_and_objects_as_tables(client: Client) -> None:
 async def test_A37_version(client: Client) -> None:
     found = (await client.get("/version")).json
     assert (found["major"], found["minor"]) == ("1", "37")
+
+
+async def test_answers_in_yaml(client: Client) -> None:
+    answer = await client.get("/api/v1/namespaces/default", accept="application/yaml")
+    assert answer.headers["Content-Type"] == "application/yaml"
+    assert yaml.safe_load(answer.text)["metadata"]["name"] == "default"
+
+
+async def test_without_a_cluster_there_are_no_metrics(client: Client) -> None:
+    assert (await client.get("/apis/metrics.k8s.io/v1beta1/nodes")).code == 405
