@@ -59,6 +59,10 @@ class ServiceNetwork:
     def start(self) -> None:
         self._thread.start()
 
+    def close(self) -> None:
+        """Give up what was never started."""
+        self._loop.close()
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(timeout=10)
