@@ -10,16 +10,27 @@ may use apart from each other, one request of it (`<UID>.<request>`). Pure.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 import msgspec
 
-from dynamic_memory.driver.settings import Mode
 from dynamic_memory.quantity import format_bytes
 
-__all__ = ["Grant", "Owner", "by_key", "key_of", "page_text", "split_key", "totals"]
+__all__ = ["Grant", "Mode", "Owner", "by_key", "key_of", "page_text", "split_key", "totals"]
 
 SEPARATOR = "."
+
+
+class Mode(enum.StrEnum):
+    """How memory of a claim is enforced; a claim's configuration chooses."""
+
+    LIMIT = "limit"
+    """The container gets no more than it claimed (memory.max)."""
+    PROTECT = "protect"
+    """What it claimed is kept from reclaim (memory.min or memory.low, cgroup v2); the claim limits nothing."""
+    ADVISE = "advise"
+    """Its pages are placed; how many there are is not limited."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):

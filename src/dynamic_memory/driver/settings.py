@@ -1,105 +1,198 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container must get for a prepared claim: written by Prepare, read by the NRI plugin when a container starts.
+"""What the containers of a claim must get: nodes, limits, environment; read from the claim's record alone.
 
-Prepare knows the allocation, the NRI plugin knows the container, and this is all that they say to each other. The unit
-is a *CDI device*, because that is what the kubelet hands to a container: a claim has one device, or one for each of its
-requests (a container may use only some). `Book` is the index in memory; its truth is in the claims' records, from which
-it is filled at the start. Pure.
+The NRI hooks ask here. A container names its claims by the CDI devices that it was given (`parse_device`), or by its
+environment; either is looked up, never believed. Pure.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-__all__ = ["Book", "Mode", "Settings"]
+from dynamic_memory.driver import cdi, environment, grants
+from dynamic_memory.driver.grants import Grant, Mode, Owner
+from dynamic_memory.driver.records import ClaimRecord
+
+__all__ = [
+    "ClaimSettings",
+    "ContainerSettings",
+    "RequestSettings",
+    "combine",
+    "hugetlb_name",
+    "parse_device",
+    "settings_of",
+]
+
+SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
 
 
-class Mode(enum.StrEnum):
-    """How ordinary memory of a claim is enforced."""
-
-    LIMIT = "limit"
-    """The container gets no more than the claim (memory.max)."""
-    PROTECT = "protect"
-    """As `limit`, and the kernel does not take it back while others need memory (memory.min; cgroup v2)."""
-    ADVISE = "advise"
-    """Only the place is set (nodes and policy), not the amount."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one CDI device of a claim gives to the container that has it.
+class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one key (a CDI device) gives a container. Bytes.
 
     Attributes:
-        device: name of the CDI device (`claim-<uid>`), without vendor and class.
-        claim: UID of the claim.
-        pod: UID of the only pod that may use it: the owner, from Prepare until Unprepare.
-        containers: names of the owner's containers that refer to it, as Prepare read them in the pod; a container of
-            another name is refused. Empty: the first container of the pod that asks for it has it.
-        nodes: NUMA nodes of the ordinary memory; empty if there is none.
-        far: those of `nodes` that have only movable memory. They cannot be a container's only nodes.
-        memory: bytes of ordinary memory.
-        mode: what is done about `memory`.
-        hugepages: bytes by page size as cgroups spell it (`2MB`, `1GB`, `64KB`).
-        hugepage_nodes: NUMA nodes of the hugepages.
-        env: exactly the variables that the CDI device sets; a runtime that does not tell CDI devices is
-            believed only if the container has them unchanged.
+        key: `<claim UID>`, or `<claim UID>.<request>`.
+        request: of the claim.
+        memory_nodes: NUMA nodes of its ordinary local memory.
+        hugepage_nodes: NUMA nodes of its huge pages.
+        far_nodes: NUMA nodes of its fabric memory: to be named by a memory policy with static nodes, and never the only
+            nodes of a cpuset.
+        memory: ordinary local memory.
+        far_memory: fabric memory.
+        hugepages: by the size of a page in bytes.
+        mode: how its memory is enforced: the strictest of its grants.
+        env: the variables of its CDI device that a plugin may read back.
 
     """
 
-    device: str
-    claim: str
-    pod: str
-    containers: tuple[str, ...] = ()
-    nodes: tuple[int, ...] = ()
-    far: tuple[int, ...] = ()
-    memory: int = 0
-    mode: Mode = Mode.ADVISE
-    hugepages: dict[str, int] = {}
+    key: str
+    request: str
+    memory_nodes: tuple[int, ...] = ()
     hugepage_nodes: tuple[int, ...] = ()
+    far_nodes: tuple[int, ...] = ()
+    memory: int = 0
+    far_memory: int = 0
+    hugepages: dict[int, int] = {}
+    mode: Mode = Mode.LIMIT
     env: dict[str, str] = {}
 
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """All NUMA nodes of it."""
+        return tuple(sorted({*self.memory_nodes, *self.hugepage_nodes, *self.far_nodes}))
 
-class Book:
-    """The settings of all prepared claims, by device and by claim."""
 
-    def __init__(self) -> None:
-        self._by_claim: dict[str, tuple[Settings, ...]] = {}
-        self._by_device: dict[str, Settings] = {}
-        self._by_pod: dict[str, dict[str, Settings]] = {}
+class ClaimSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One prepared claim.
 
-    def put(self, claim: str, settings: Iterable[Settings]) -> None:
-        """Replace what is known of a claim (by UID): from now on its containers may start."""
-        self.drop(claim)
-        made = tuple(settings)
-        if not made:
-            return
-        self._by_claim[claim] = made
-        for one in made:
-            self._by_device[one.device] = one
-            self._by_pod.setdefault(one.pod, {})[one.device] = one
+    Attributes:
+        uid: of the claim.
+        namespace: of claim and pod.
+        name: of the claim.
+        owner: the pod that it was prepared for; None for a claim that was prepared before owners were recorded.
+        requests: by key.
 
-    def drop(self, claim: str) -> None:
-        """Forget a claim: it was unprepared, and no container may use it any more."""
-        for one in self._by_claim.pop(claim, ()):
-            self._by_device.pop(one.device, None)
-            of_pod = self._by_pod.get(one.pod, {})
-            of_pod.pop(one.device, None)
-            if not of_pod:
-                self._by_pod.pop(one.pod, None)
+    """
 
-    def device(self, name: str) -> Settings | None:
-        """Return what a CDI device gives, or None if no prepared claim has it."""
-        return self._by_device.get(name)
+    uid: str
+    namespace: str
+    name: str
+    owner: Owner | None
+    requests: dict[str, RequestSettings]
 
-    def of_pod(self, uid: str) -> list[Settings]:
-        """Return what the claims give that a pod owns."""
-        return list(self._by_pod.get(uid, {}).values())
+    def may_use(self, pod_uid: str, container: str, key: str) -> bool:
+        """Tell whether a container of a pod may use one key of the claim.
 
-    def all(self) -> list[Settings]:
-        """Return everything."""
-        return list(self._by_device.values())
+        The pod must be the claim's owner. Which of its containers refer to the claim was looked at in Prepare; a claim
+        that none of them refers to is for all of them (it then has no CDI device in any).
+        """
+        if self.owner is None or key not in self.requests:
+            return self.owner is None and key in self.requests
+        if self.owner.uid != pod_uid:
+            return False
+        request = self.requests[key].request
+        users = {*self.owner.containers.get("", ()), *self.owner.containers.get(request, ())}
+        return container in users
 
-    def __len__(self) -> int:
-        return len(self._by_device)
+
+class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container gets of all its keys together; see `RequestSettings`."""
+
+    memory_nodes: tuple[int, ...] = ()
+    hugepage_nodes: tuple[int, ...] = ()
+    far_nodes: tuple[int, ...] = ()
+    limit: int = 0
+    """Memory of claims that are enforced as a limit, local and far."""
+    protect: int = 0
+    """Memory of claims that is to be protected."""
+    advised: int = 0
+    """Memory of claims that is neither."""
+    hugepages: dict[int, int] = {}
+    env: dict[str, str] = {}
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """All NUMA nodes of it."""
+        return tuple(sorted({*self.memory_nodes, *self.hugepage_nodes, *self.far_nodes}))
+
+
+def settings_of(record: ClaimRecord) -> ClaimSettings | None:
+    """Return the settings of a claim; None if it is not prepared."""
+    if record.prepared is None or not record.prepared.grants:
+        return None
+    requests = {key: _request(key, given) for key, given in grants.by_key(record.uid, record.prepared.grants).items()}
+    return ClaimSettings(
+        uid=record.uid, namespace=record.namespace, name=record.name, owner=record.owner, requests=requests
+    )
+
+
+def combine(requests: Iterable[RequestSettings]) -> ContainerSettings:
+    """Return what a container with several claims gets: amounts are added up, nodes united."""
+    all_of = list({request.key: request for request in requests}.values())
+
+    def amount(mode: Mode) -> int:
+        return sum(request.memory + request.far_memory for request in all_of if request.mode is mode)
+
+    hugepages: dict[int, int] = {}
+    for request in all_of:
+        for page, size in request.hugepages.items():
+            hugepages[page] = hugepages.get(page, 0) + size
+    return ContainerSettings(
+        memory_nodes=_union(request.memory_nodes for request in all_of),
+        hugepage_nodes=_union(request.hugepage_nodes for request in all_of),
+        far_nodes=_union(request.far_nodes for request in all_of),
+        limit=amount(Mode.LIMIT),
+        protect=amount(Mode.PROTECT),
+        advised=amount(Mode.ADVISE),
+        hugepages=hugepages,
+        env={name: value for request in all_of for name, value in request.env.items()},
+    )
+
+
+def parse_device(name: str) -> tuple[str, str] | None:
+    """Return (claim UID, key) of a CDI device as the runtime shows it; None if it is not one of ours."""
+    kind, _, device = name.partition("=")
+    if kind != cdi.KIND or not device.startswith(cdi.DEVICE_PREFIX):
+        return None
+    key = device.removeprefix(cdi.DEVICE_PREFIX)
+    uid, _ = grants.split_key(key)
+    return uid, key
+
+
+def hugetlb_name(page: int) -> str:
+    """Return the size of a huge page as cgroup files and NRI have it: `2MB`, `1GB`, `64KB`."""
+    for unit, name in SIZES:
+        if page >= unit and page % unit == 0:
+            return f"{page // unit}{name}"
+    return f"{page}B"
+
+
+def _request(key: str, given: Sequence[Grant]) -> RequestSettings:
+    ordinary = [grant for grant in given if not grant.page and not grant.far]
+    huge = [grant for grant in given if grant.page]
+    far = [grant for grant in given if grant.far]
+    hugepages: dict[int, int] = {}
+    for grant in huge:
+        hugepages[grant.page] = hugepages.get(grant.page, 0) + grant.size
+    modes = [grant.mode for grant in given]
+    return RequestSettings(
+        key=key,
+        request=given[0].request,
+        memory_nodes=_nodes(ordinary),
+        hugepage_nodes=_nodes(huge),
+        far_nodes=_nodes(far),
+        memory=sum(grant.size for grant in ordinary),
+        far_memory=sum(grant.size for grant in far),
+        hugepages=hugepages,
+        mode=min(modes, key=list(Mode).index),
+        env=environment.render(key, given),
+    )
+
+
+def _nodes(given: Iterable[Grant]) -> tuple[int, ...]:
+    return tuple(sorted({grant.numa for grant in given if grant.numa is not None}))
+
+
+def _union(sets: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(sorted({node for nodes in sets for node in nodes}))

@@ -7,17 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_memory.driver import environment
+from dynamic_memory.driver import environment, settings
 from dynamic_memory.driver.environment import Allocation
-from dynamic_memory.driver.grants import Grant, Owner
+from dynamic_memory.driver.grants import Grant, Mode, Owner
 from dynamic_memory.driver.records import ClaimRecord, Prepared
-from dynamic_memory.driver.settings import Mode, Settings
-from dynamic_memory.driver.settlement import hugetlb_name, settings_of
 from dynamic_memory.errors import InvalidInput
 
 UID = "0b7f7a8c-6f0a-4b0e-8f43-5b3b0a3f2c22"
 MIB = 1 << 20
-OWNER = Owner(name="p", uid="pod", containers={"": ("app",)})
 
 
 def grant(request="mem", size=512 * MIB, numa=0, **more):
@@ -30,64 +27,83 @@ def record(*grants, owner=None, uid=UID):
 
 
 def test_a_claim_that_is_not_prepared_gives_nothing():
-    assert settings_of(ClaimRecord(key=UID, uid=UID)) == ()
-    assert settings_of(record(grant(), owner=None)) == ()
-
-
-def test_a_claim_gives_its_one_device_everything():
-    (found,) = settings_of(record(grant(mode=Mode.PROTECT), owner=OWNER))
-    assert found == Settings(
-        device=f"claim-{UID}",
-        claim=UID,
-        pod="pod",
-        containers=("app",),
-        nodes=(0,),
-        memory=512 * MIB,
-        mode=Mode.PROTECT,
-        env={f"DRAMEMORY_{UID}_NUMANodes": "0", f"DRAMEMORY_{UID}_memory": "numanode:0,size:512Mi"},
-    )
+    assert settings.settings_of(ClaimRecord(key=UID, uid=UID)) is None
 
 
 def test_R9_two_nodes_of_one_claim_are_both_counted():
-    (found,) = settings_of(record(grant(numa=0), grant(numa=2, size=256 * MIB), owner=OWNER))
-    assert (found.nodes, found.memory) == ((0, 2), 768 * MIB)
+    found = settings.settings_of(record(grant(numa=0), grant(numa=2, size=256 * MIB)))
+    assert found.requests[UID].memory_nodes == (0, 2)
+    assert found.requests[UID].memory == 768 * MIB
 
 
 def test_R10_two_page_sizes_of_one_claim_are_both_counted():
-    given_ = [grant(size=64 * MIB, page=2 * MIB), grant(size=1 << 30, page=1 << 30, numa=1), grant(size=32 * MIB)]
-    (found,) = settings_of(record(*given_, grant(size=2 * MIB, page=2 * MIB, numa=1), owner=OWNER))
-    assert found.hugepages == {"2MB": 66 * MIB, "1GB": 1 << 30}
-    assert (found.memory, found.nodes, found.hugepage_nodes) == (32 * MIB, (0,), (0, 1))
+    found = settings.settings_of(
+        record(grant(size=64 * MIB, page=2 * MIB), grant(size=1 << 30, page=1 << 30, numa=1), grant(size=32 * MIB))
+    )
+    request = found.requests[UID]
+    assert request.hugepages == {2 * MIB: 64 * MIB, 1 << 30: 1 << 30}
+    assert (request.memory, request.memory_nodes, request.hugepage_nodes) == (32 * MIB, (0,), (0, 1))
+    assert request.nodes == (0, 1)
 
 
-def test_the_strictest_mode_of_a_device_counts():
-    (found,) = settings_of(record(grant(mode=Mode.ADVISE), grant(mode=Mode.LIMIT), owner=OWNER))
-    assert found.mode is Mode.LIMIT
-    (found,) = settings_of(record(grant(page=2 * MIB), owner=OWNER))
-    assert (found.mode, found.memory) == (Mode.ADVISE, 0)
+def test_R11_two_claims_of_a_container_are_added_up():
+    first = settings.settings_of(record(grant(size=32 * MIB, page=2 * MIB, numa=0))).requests
+    second = settings.settings_of(record(grant(size=64 * MIB, page=2 * MIB, numa=1), uid="u2")).requests
+    both = settings.combine([*first.values(), *second.values()])
+    assert both.hugepages == {2 * MIB: 96 * MIB}
+    assert both.nodes == (0, 1)
+
+
+def test_memory_is_added_up_by_its_mode():
+    requests = [
+        next(iter(settings.settings_of(record(grant(size=n * MIB, mode=mode), uid=f"u{n}")).requests.values()))
+        for n, mode in ((1, Mode.LIMIT), (2, Mode.PROTECT), (4, Mode.ADVISE), (8, Mode.LIMIT))
+    ]
+    both = settings.combine(requests)
+    assert (both.limit, both.protect, both.advised) == (9 * MIB, 2 * MIB, 4 * MIB)
+    assert settings.combine([*requests, requests[0]]) == both, "the same claim counts once"
 
 
 def test_fabric_memory_is_told_apart():
-    (found,) = settings_of(record(grant(numa=3, far=True), grant(request="mem", numa=0), owner=OWNER))
-    assert (found.nodes, found.far, found.memory) == ((0, 3), (3,), 1024 * MIB)
-    assert found.env == {f"DRAMEMORY_{UID}_NUMANodes": "0", f"DRAMEMORY_{UID}_memory": "numanode:0,size:512Mi"}
+    found = settings.settings_of(record(grant(numa=3, far=True), grant(request="mem", numa=0)))
+    request = found.requests[UID]
+    assert (request.memory_nodes, request.far_nodes) == ((0,), (3,))
+    assert (request.memory, request.far_memory) == (512 * MIB, 512 * MIB)
+    assert request.env == {
+        f"DRAMEMORY_{UID}_NUMANodes": "0",
+        f"DRAMEMORY_{UID}_memory": "numanode:0,size:512Mi",
+    }
 
 
 def test_S10_each_request_has_a_device_of_its_own_where_there_are_several():
-    owner = Owner(name="p", uid="pod", containers={"a": ("one",), "b": ("two",), "": ("whole",)})
-    found = {one.device: one for one in settings_of(record(grant("a"), grant("b", numa=1), owner=owner))}
-    assert {name: one.containers for name, one in found.items()} == {
-        f"claim-{UID}.a": ("whole", "one"),
-        f"claim-{UID}.b": ("whole", "two"),
-    }
-    assert found[f"claim-{UID}.b"].nodes == (1,)
+    owner = Owner(name="p", uid="pod", containers={"a": ("one",), "b": ("two",)})
+    found = settings.settings_of(record(grant(request="a"), grant(request="b", numa=1), owner=owner))
+    assert set(found.requests) == {f"{UID}.a", f"{UID}.b"}
+    assert found.may_use("pod", "one", f"{UID}.a")
+    assert not found.may_use("pod", "one", f"{UID}.b")
+    assert not found.may_use("other", "one", f"{UID}.a")
+    assert not found.may_use("pod", "one", UID)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (f"dra.memory/claim=claim-{UID}", (UID, UID)),
+        (f"dra.memory/claim=claim-{UID}.huge", (UID, f"{UID}.huge")),
+        (f"other.example/claim=claim-{UID}", None),
+        ("dra.memory/claim=other", None),
+        ("nonsense", None),
+    ],
+)
+def test_a_cdi_device_names_its_claim(name, expected):
+    assert settings.parse_device(name) == expected
 
 
 @pytest.mark.parametrize(
     ("page", "name"), [(2 * MIB, "2MB"), (1 << 30, "1GB"), (64 << 10, "64KB"), (16 << 30, "16GB"), (32 * MIB, "32MB")]
 )
 def test_huge_pages_are_named_as_cgroups_do(page, name):
-    assert hugetlb_name(page) == name
+    assert settings.hugetlb_name(page) == name
 
 
 grants_of_a_claim = st.lists(
