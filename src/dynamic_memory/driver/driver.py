@@ -11,11 +11,13 @@ import logging
 from pathlib import Path
 
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import reboot, sockets
+from dynamic_memory.driver import kubelet_state, reboot, sockets
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.lock import NodeLock
+from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.orphans import Orphans
 from dynamic_memory.driver.plugin import Plugin
@@ -29,6 +31,7 @@ from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.interface import Host
+from dynamic_memory.host.topology import TopologyReader
 from dynamic_memory.kube.events import EventRecorder
 from dynamic_memory.kube.informer import Change, report
 from dynamic_memory.kube.interface import Kube
@@ -79,6 +82,19 @@ class Driver:
             queue=WorkQueue(),
             holder=self._lock.holder,
         )
+        if config.local is not None:
+            self.node.local = LocalSlices(
+                kube,
+                name,
+                TopologyReader(config.local_root),
+                claims=claims,
+                records=self.node.records,
+                slices=self.node.windows.slices,
+                config=config.local,
+                simulated=host.simulated,
+            )
+            if config.local.metadata:
+                self.node.metadata = MetadataFiles(config.plugin_folder / "metadata")
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
@@ -100,6 +116,9 @@ class Driver:
             self._ready.set(check, False, "starting")
         self.node.boot_id = await self.node.host.boot_id()
         await self.node.records.load()
+        if self.node.local is not None:
+            # what is not known could not be prepared, and the kubelet may ask at once
+            await self.node.local.read()
         try:
             await self._plugin.start(self._sockets.plugin)
             async with asyncio.TaskGroup() as group:
@@ -132,22 +151,46 @@ class Driver:
             await self.node.records.load()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
+            await self._forget_stale()
             prepared = {record.uid for record in self.node.records.all() if record.prepared}
             for name in self.node.specs.prune(prepared):
                 log.info("stale CDI file removed", extra={"file": name})
             self.node.active = True
+            self._restore_specs()
             self._ready.set("node lock", True)
             log.info("this process attaches and detaches", extra={"records": len(self.node.records.all())})
             try:
                 async with asyncio.TaskGroup() as group:
                     # of two that publish, one would take back what the other says of a failure
-                    group.create_task(self.node.windows.run())
+                    if self._config.fabric is not None:
+                        group.create_task(self.node.windows.run())
+                    if self.node.local is not None:
+                        group.create_task(self.node.local.run())
                     group.create_task(self._reconciler.run(self._config.workers))
                     group.create_task(self._orphans.run())
                     group.create_task(self._after_reboot(before))
                     await self._resync()
             finally:
                 self.node.active = False
+
+    def _restore_specs(self) -> None:
+        """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs)."""
+        for record in self.node.records.all():
+            if record.prepared is not None and record.local and not record.prepared.tag:
+                self.node.specs.write(record.uid, record.prepared.spec)
+
+    async def _forget_stale(self) -> None:
+        """Drop what was prepared for claims that neither the cluster nor the kubelet knows any more."""
+        known = await asyncio.to_thread(kubelet_state.read, Path(self._config.kubelet_root))
+        for record in self.node.records.all():
+            if not record.local or record.shares or known is None or record.uid in known:
+                continue
+            if self.node.claims.get(record.uid) is None:
+                log.warning("nobody knows this claim any more", extra={"uid": record.uid, "claim": record.name})
+                self.node.specs.remove(record.uid)
+                if self.node.metadata is not None:
+                    self.node.metadata.remove(record.uid)
+                await self.node.records.update(record.key, lambda found: found and found.without_local())
 
     def _must_wait(self) -> None:
         """Another driver is at work: it has done what a reboot asks for, this one may serve what is ready."""
@@ -169,11 +212,15 @@ class Driver:
             for claim in self.node.claims.all():
                 self.node.queue.add(claim.metadata.uid)
             self._orphans.look()
+            self._restore_specs()
             self.node.windows.changed()
             await clock.sleep(self._config.timing.resync)
 
     async def _report_slices(self) -> None:
-        await self.node.windows.published.wait()
+        if self._config.fabric is not None:
+            await self.node.windows.published.wait()
+        if self.node.local is not None:
+            await self.node.local.published.wait()
         self._ready.set("slices", True)
 
     # --- what wakes what

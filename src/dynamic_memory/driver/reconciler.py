@@ -20,10 +20,10 @@ from dynamic_memory.driver.actions import Actions, Work
 from dynamic_memory.driver.conditions import Report
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import Facts, Step, next_step
-from dynamic_memory.driver.prepare import spec_of
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.reactions import Reaction
 from dynamic_memory.driver.records import ClaimRecord
+from dynamic_memory.driver.spec import far_grant, spec_of
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.host.errors import NoRegion
 from dynamic_memory.kube.errors import ApiError
@@ -212,7 +212,8 @@ class Reconciler:
             return
         share = self._actions.wanted_share(work)
         if record.unprepare_due and share is not None and work.region is not None:
-            self._node.specs.write(record.uid, spec_of(self._node, record.uid, share, work.region))
+            given = (far_grant(share, work.region), *record.local)
+            self._node.specs.write(record.uid, spec_of(record.uid, given, simulated=self._node.simulated))
 
     # --- errors
 
