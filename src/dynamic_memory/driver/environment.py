@@ -30,7 +30,8 @@ NODES = "NUMANodes"
 MEMORY = "memory"
 HUGEPAGES = "hugepages_"
 _NAME = re.compile(r"DRAMEMORY_(?P<key>[0-9A-Za-z-]+(?:\.[0-9a-z-]+)?)_(?P<what>NUMANodes|memory|hugepages_\w+)")
-_LIST = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
+# four digits: the kernel has 1024 nodes at most, and a user's 0-999999999 must not be written out
+_LIST = re.compile(r"\d{1,4}(?:-\d{1,4})?(?:,\d{1,4}(?:-\d{1,4})?){0,1023}")
 _PART = re.compile(r"numanode:(?P<numa>\d+),size:(?P<size>\d+(?:[KMGTPE]i)?)")
 
 

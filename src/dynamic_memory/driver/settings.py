@@ -40,6 +40,7 @@ class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
             nodes of a cpuset.
         memory: ordinary local memory.
         far_memory: fabric memory.
+        files: those of `memory` and `far_memory` that are a file system, which limits itself.
         hugepages: by the size of a page in bytes.
         mode: how its memory is enforced: the strictest of its grants.
         env: the variables of its CDI device that a plugin may read back.
@@ -53,6 +54,7 @@ class RequestSettings(msgspec.Struct, frozen=True, kw_only=True):
     far_nodes: tuple[int, ...] = ()
     memory: int = 0
     far_memory: int = 0
+    files: int = 0
     hugepages: dict[int, int] = {}
     mode: Mode = Mode.LIMIT
     env: dict[str, str] = {}
@@ -184,6 +186,7 @@ def _request(key: str, given: Sequence[Grant]) -> RequestSettings:
         far_nodes=_nodes(far),
         memory=sum(grant.size for grant in ordinary),
         far_memory=sum(grant.size for grant in far),
+        files=sum(grant.size for grant in given if grant.path),
         hugepages=hugepages,
         mode=min(modes, key=list(Mode).index),
         env=environment.render(key, given),

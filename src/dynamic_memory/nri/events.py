@@ -81,6 +81,11 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
         return self.nri_version >= (0, 12, 1)
 
     @property
+    def shows_cdi(self) -> bool:
+        """Whether it tells the CDI devices of containers (containerd 2.4)."""
+        return self.name == "containerd" and (version(self.version) or (0, 0, 0)) >= (2, 4, 0)
+
+    @property
     def has_memory_policy(self) -> bool:
         """Whether it applies a memory policy."""
         return self.nri_version >= (0, 12, 0)
