@@ -18,7 +18,7 @@ from dynamic_memory.errors import InvalidInput
 from dynamic_memory.host.config import HostConfig
 from dynamic_memory.process.config import Bytes, Seconds
 
-__all__ = ["DriverConfig", "FabricConfig", "LocalConfig", "Timing"]
+__all__ = ["DriverConfig", "FabricConfig", "LocalConfig", "NriConfig", "Timing"]
 
 
 class FabricConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +115,23 @@ class LocalConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
             raise InvalidInput("local.rescan", "more than 0 seconds", float(self.rescan))
 
 
+class NriConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The container runtime, as far as it lets a plugin take part in starting containers (NRI).
+
+    Attributes:
+        socket: of the runtime.
+        name: of the plugin, as the runtime's `required_plugins` has it.
+        index: two digits; plugins are called in this order.
+        cgroup_root: where the host's cgroups are mounted.
+
+    """
+
+    socket: Path = Path("/var/run/nri/nri.sock")
+    name: str = "dra.memory"
+    index: str = "10"
+    cgroup_root: str = "/sys/fs/cgroup"
+
+
 class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """The driver of one node.
 
@@ -123,6 +140,7 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
         fabric: where the service is; null on a node that has no fabric.
         host: the Linux of this node, real or simulated.
         local: the node's own memory; null to leave it to others.
+        nri: holds containers to their claims; null leaves them to what the claim's CDI file says.
         node_name: name of the Node object; default: $NODE_NAME, else the host name.
         pod_uid: tells the sockets of two driver pods apart; default: $POD_UID; empty outside a pod.
         namespace: where the certificate authority of this cluster's roles is; default: $POD_NAMESPACE, else
@@ -143,6 +161,7 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     fabric: FabricConfig | None = None
     host: HostConfig = HostConfig()
     local: LocalConfig | None = None
+    nri: NriConfig | None = None
     node_name: str = ""
     pod_uid: str | None = None
     namespace: str = ""

@@ -19,6 +19,7 @@ from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.lock import NodeLock
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.node import Node
+from dynamic_memory.driver.nri_link import NriLink
 from dynamic_memory.driver.orphans import Orphans
 from dynamic_memory.driver.plugin import Plugin
 from dynamic_memory.driver.prepare import Preparer
@@ -95,6 +96,11 @@ class Driver:
             )
             if config.local.metadata:
                 self.node.metadata = MetadataFiles(config.plugin_folder / "metadata")
+        self._nri: NriLink | None = None
+        if config.nri is not None:
+            root = Path("/") if host.simulated else config.local_root
+            self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready)
+            self.node.unenforced = self._nri.why_not
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
@@ -112,7 +118,7 @@ class Driver:
             HostError: the host does not tell its boot.
 
         """
-        for check in ("kubelet", "fabric", "slices", "node lock"):
+        for check in ("kubelet", "fabric", "slices", "node lock", *(("nri",) if self._nri is not None else ())):
             self._ready.set(check, False, "starting")
         self.node.boot_id = await self.node.host.boot_id()
         await self.node.records.load()
@@ -166,6 +172,9 @@ class Driver:
                         group.create_task(self.node.windows.run())
                     if self.node.local is not None:
                         group.create_task(self.node.local.run())
+                    if self._nri is not None:
+                        # two plugins would set the same field of a container, which is then refused
+                        group.create_task(self._nri.run())
                     group.create_task(self._reconciler.run(self._config.workers))
                     group.create_task(self._orphans.run())
                     group.create_task(self._after_reboot(before))
@@ -196,6 +205,8 @@ class Driver:
         """Another driver is at work: it has done what a reboot asks for, this one may serve what is ready."""
         self._ready.set("node lock", True)
         self._ready.set("slices", True)
+        if self._nri is not None:
+            self._nri.left_to_another()
         self._may_register.set()
 
     async def _after_reboot(self, keys: list[str]) -> None:

@@ -38,6 +38,7 @@ class Node:
         local: the node's own memory; None if this driver leaves it to others.
         ledger: held while what is taken of the node's own memory is added up and recorded.
         metadata: files that describe devices inside containers; None if they are not wanted.
+        unenforced: why containers cannot be held to their claims at present; empty if they can, or need not be.
 
     """
 
@@ -60,6 +61,7 @@ class Node:
     names_of: dict[str, tuple[str, str]] = field(default_factory=dict)
     local: LocalSlices | None = None
     metadata: MetadataFiles | None = None
+    unenforced: Callable[[], str] = str
     ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

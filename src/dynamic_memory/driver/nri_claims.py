@@ -84,7 +84,13 @@ def recognise(container: Container, claim_of: ClaimOf, owned: Iterable[ClaimSett
         Refused: what it says is malformed.
 
     """
-    granted = {key: request for claim in owned for key, request in _usable(container, claim).items()}
+    granted = {
+        key: request
+        for claim in owned
+        # without names of containers only the container itself can say that it has the claim
+        if claim.owner is not None and claim.owner.containers
+        for key, request in _usable(container, claim).items()
+    }
     devices = {found[1] for name in container.cdi if (found := parse_device(name)) is not None}
     told, named = _keys(container), _claims(container)
     if len(devices) + len(told) + len(named) > MAX_CLAIMS:

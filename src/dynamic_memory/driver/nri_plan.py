@@ -42,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         movable: NUMA nodes that have none.
         accounting: huge pages count as memory.
         protects: memory can be protected.
+        places: containers can be placed on nodes (not on those of a simulated host).
 
     """
 
@@ -50,6 +51,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     movable: tuple[int, ...] = ()
     accounting: bool = False
     protects: bool = False
+    places: bool = True
 
 
 class Native(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,12 +106,12 @@ def plan_container(claims: Sequence[RequestSettings], native: Native, facts: Fac
     """
     all_of = combine(claims)
     far = {*all_of.far_nodes, *(node for node in all_of.nodes if node in facts.movable)}
-    nodes = {*all_of.nodes, *native.nodes} if all_of.nodes else set()
+    nodes = {*all_of.nodes, *native.nodes} if all_of.nodes and facts.places else set()
     if nodes and not nodes - far:
         if not facts.home:
             raise NoHome
         nodes |= set(facts.home)
-    preferred = {*far, *all_of.memory_nodes} if far else set()
+    preferred = {*far, *all_of.memory_nodes} if far and facts.places else set()
     hugepages = {
         page: native.hugepages.get(page, 0) + all_of.hugepages.get(page, 0)
         for page in sorted({*facts.pages, *native.hugepages})

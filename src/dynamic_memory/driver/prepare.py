@@ -130,6 +130,7 @@ class Preparer:
         if share is None and not local:
             # results of other drivers only: nothing of ours to do, and nothing to give
             return []
+        self._check_enforced(ref)
         owner = await self._owner(ref, claim) if local else None
         region = None
         if share is not None:
@@ -139,7 +140,13 @@ class Preparer:
         mounts = self._node.metadata.mounts(claim, given) if self._node.metadata is not None and local else {}
         text = spec_of(ref.uid, given, simulated=self._node.simulated, mounts=mounts)
         ids = cdi_ids(ref.uid, given)
-        prepared = Prepared(tag=share.tag if share else "", cdi_id=next(iter(ids.values())), spec=text, grants=given)
+        prepared = Prepared(
+            tag=share.tag if share else "",
+            cdi_id=next(iter(ids.values())),
+            spec=text,
+            grants=given,
+            pod=claims.pods_of(claim)[0] if owner is None else None,
+        )
         # whatever becomes of the call: all of it is done, or nothing of it
         commit = asyncio.ensure_future(self._commit(ref, claim, share, prepared, owner))
         try:
@@ -150,6 +157,13 @@ class Preparer:
         log.info("prepared", extra={"claim": str(ref), "uid": ref.uid, "tag": prepared.tag, "local": len(local)})
         passed("prepared")
         return self._devices(share, given, ids)
+
+    def _check_enforced(self, ref: ClaimRef) -> None:
+        """Refuse while nobody would hold containers to the claim: a runtime starts them all the same."""
+        # a driver that does not hold the node's lock is not the one that is connected
+        why = self._node.unenforced() if self._node.active else ""
+        if why:
+            raise NotReady("", f"claim {ref}: containers could not be held to it: {why}")
 
     def _devices(self, share: ClaimShare | None, given: tuple[Grant, ...], ids: dict[str, str]) -> list[Device]:
         found = [

@@ -87,6 +87,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         cdi_id: name of the CDI device as the kubelet got it; of the first, if there are several.
         spec: the CDI file, JSON text.
         grants: everything that the claim was given. Empty in what an earlier version wrote.
+        pod: the pod that it was prepared for, where the record names no owner (fabric memory alone).
 
     """
 
@@ -94,6 +95,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     cdi_id: str
     spec: str
     grants: tuple[Grant, ...] = ()
+    pod: Pod | None = None
 
 
 class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

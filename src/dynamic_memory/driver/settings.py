@@ -93,6 +93,9 @@ class ClaimSettings(msgspec.Struct, frozen=True, kw_only=True):
             return self.owner is None and key in self.requests
         if self.owner.uid != pod_uid:
             return False
+        if not self.owner.containers:
+            # nobody has looked at the pod (fabric memory), or none of its containers refers to the claim
+            return True
         request = self.requests[key].request
         users = {*self.owner.containers.get("", ()), *self.owner.containers.get(request, ())}
         return container in users
@@ -124,9 +127,10 @@ def settings_of(record: ClaimRecord) -> ClaimSettings | None:
     if record.prepared is None or not record.prepared.grants:
         return None
     requests = {key: _request(key, given) for key, given in grants.by_key(record.uid, record.prepared.grants).items()}
-    return ClaimSettings(
-        uid=record.uid, namespace=record.namespace, name=record.name, owner=record.owner, requests=requests
-    )
+    owner, pod = record.owner, record.prepared.pod
+    if owner is None and pod is not None:
+        owner = Owner(name=pod.name, uid=pod.uid)
+    return ClaimSettings(uid=record.uid, namespace=record.namespace, name=record.name, owner=owner, requests=requests)
 
 
 def combine(requests: Iterable[RequestSettings]) -> ContainerSettings:
