@@ -69,7 +69,7 @@ class Session:
     def __init__(self, plugin: object, late: Late) -> None:
         self._plugin = plugin
         self._late = late
-        self.events = frozenset(rpc.event for rpc in RPCS.values() if isinstance(plugin, rpc.hook))
+        self.events = frozenset(rpc.event for _, rpc in BY_EVENT.values() if isinstance(plugin, rpc.hook))
         self.runtime: Runtime | None = None
         self.synchronized = asyncio.Event()
         self.mux = Mux()

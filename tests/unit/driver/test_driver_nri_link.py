@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import Self
 
 import pytest
 from tests.support.fake_host import FakeHost
@@ -34,7 +35,7 @@ class Node(FakeHost):
 class Linked(World):
     """A node whose driver is connected to a runtime."""
 
-    def __init__(self, folder, host=None):
+    def __init__(self, folder, host=None) -> None:
         super().__init__(folder)
         (folder / "mountinfo").write_text(f"30 1 0:26 / {self.root} rw shared:1 - cgroup2 cgroup2 rw\n")
         for size in (2048, 1048576):
@@ -55,14 +56,14 @@ class Linked(World):
         self.link.stub._backoff = Backoff(initial=0.01, maximum=0.05)
         self.plugin = self.link.plugin
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         await self.server.start()
         self.task = asyncio.create_task(self.link.run())
         self.peer = await self.server.plugin()
         await self.until(lambda: not self.link.why_not())
         return self
 
-    async def __aexit__(self, *_exception):
+    async def __aexit__(self, *_exception: object) -> None:
         self.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.task
