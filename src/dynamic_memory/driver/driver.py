@@ -10,11 +10,13 @@ import asyncio
 import logging
 from pathlib import Path
 
+from dynamic_memory.api.names import windows_pool
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import kubelet_state, reboot, sockets
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.driver.health import Condition
 from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.lock import NodeLock
 from dynamic_memory.driver.metadata import MetadataFiles
@@ -92,7 +94,7 @@ class Driver:
                 records=self.node.records,
                 slices=self.node.windows.slices,
                 config=config.local,
-                simulated=host.simulated,
+                simulated=host.simulated and config.local.root is None,
             )
             if config.local.metadata:
                 self.node.metadata = MetadataFiles(config.plugin_folder / "metadata")
@@ -104,7 +106,7 @@ class Driver:
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
-        self._plugin = Plugin(Preparer(self.node), Unpreparer(self.node), config.timing)
+        self._plugin = Plugin(Preparer(self.node), Unpreparer(self.node), config.timing, self._conditions)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
         claims.informer.subscribe(self._claim_changed)
@@ -145,6 +147,19 @@ class Driver:
             # the kubelet stops calling first, then calls in hand may end
             await self._registration.stop()
             await self._plugin.stop()
+
+    def _conditions(self) -> list[Condition]:
+        """How the node's devices are: its own memory, and its windows."""
+        found = []
+        local = self.node.local
+        if local is not None:
+            troubles = local.troubles()
+            names = sorted({*local.devices, *troubles})
+            found = [Condition(pool=local.pool, device=name, trouble=troubles.get(name, "")) for name in names]
+        return found + [
+            Condition(pool=windows_pool(self.node.name), device=name, trouble=why)
+            for name, why in self.node.windows.troubles().items()
+        ]
 
     async def _register(self) -> None:
         await self._may_register.wait()

@@ -31,7 +31,7 @@ async def main(process: Process, config: DriverConfig) -> None:
         fabric = FabricClient.connect(config.fabric.address, _files(folder), identity=identity)
     try:
         host = open_host(config.host, fabric=config.fabric is not None)
-        if config.local is not None and not host.simulated:
+        if config.local is not None and (not host.simulated or config.local.root is not None):
             await asyncio.to_thread(check_node, config.local, config.local_root)
         driver = Driver(config, kube=kube, fabric=fabric, host=host, ready=process.ready)
         async with asyncio.TaskGroup() as group:

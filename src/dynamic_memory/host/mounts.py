@@ -98,9 +98,10 @@ def cgroup_mounts(mounts: list[Mount], chosen: str | None = None) -> CgroupMount
         chosen: where version 2 is to be looked for; None if it may be anywhere, but only once.
 
     """
-    v2 = [mount for mount in mounts if mount.type == "cgroup2"]
+    # of several at one place only the last one is seen
+    v2 = list({mount.path: mount for mount in mounts if mount.type == "cgroup2"}.values())
     if chosen is not None and any(mount.path == chosen for mount in v2):
-        v2 = [mount for mount in v2 if mount.path == chosen][-1:]
+        v2 = [mount for mount in v2 if mount.path == chosen]
     v1 = {
         controller: mount.path
         for mount in mounts
