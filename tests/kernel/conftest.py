@@ -19,7 +19,7 @@ from tests.cluster.support.processes import eventually
 from tests.kernel.support.guest import GATEWAY, Guest
 from tools.kernel.build import find
 
-TIMEOUT = 300
+TIMEOUT = 600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,11 +51,11 @@ def plane(machine: Guest) -> Iterator[ControlPlane]:
         machine.configure_node(plane.server.replace("127.0.0.1", GATEWAY), plane.authority)
         machine.sh("rm /run/guest/containerd.off")
         plane.wait()
-        eventually(lambda: machine.run("/guest/bin/ctr version").code == 0, 60, "containerd of the guest answers")
+        eventually(lambda: machine.run("/guest/bin/ctr version").code == 0, 120, "containerd of the guest answers")
         machine.import_images(base_images())
         machine.sh("rm /run/guest/kubelet.off")
         plane.wait_for_pods()
-        eventually(lambda: _takes_pods(plane, machine.name), 120, "the guest is a node that takes pods", every=0.5)
+        eventually(lambda: _takes_pods(plane, machine.name), 240, "the guest is a node that takes pods", every=0.5)
         yield plane
     finally:
         plane.stop()

@@ -28,7 +28,7 @@ def test_the_guest_is_a_node_that_runs_pods(machine, plane):
     container = {"name": "c", "image": BUSYBOX, "imagePullPolicy": "Never", "command": ["cat", "/proc/self/cgroup"]}
     spec = {"restartPolicy": "Never", "nodeName": machine.name, "containers": [container]}
     plane.api.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "first"}, "spec": spec}, "default")
-    eventually(lambda: _phase(plane) == "Succeeded", 90, "the pod has run", every=0.5)
+    eventually(lambda: _phase(plane) == "Succeeded", 240, "the pod has run", every=0.5)
     assert machine.sh("cat /var/log/pods/default_first_*/c/0.log").endswith("0::/")
 
 
