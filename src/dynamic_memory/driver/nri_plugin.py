@@ -93,15 +93,22 @@ class MemoryPlugin:
         """Learn what exists, and mend what differs (a container was started or changed while nobody was connected)."""
         self._pods.clear()
         of_sandbox = {pod.id: pod for pod in pods}
+        owned: dict[str, list[ClaimSettings]] = {}
+        for record in self._records.all():
+            claim = self._claim(record.uid)
+            if claim is not None and claim.owner is not None:
+                owned.setdefault(claim.owner.uid, []).append(claim)
         for pod in pods:
-            self._add(pod)
+            live = self._add(pod)
+            # its containers may have ended while nobody was told
+            live.managed = pod.uid in owned
         updates: list[ContainerUpdate] = []
         for container in containers:
             pod_of = of_sandbox.get(container.pod_sandbox_id)
             if pod_of is None or container.state == CONTAINER_STOPPED:
                 continue
             try:
-                update = self._found(pod_of, container)
+                update = self._found(pod_of, container, owned.get(pod_of.uid, []))
             except Exception:  # one container must not cost all others their settings
                 log.exception("a container could not be looked at", extra={"container": container.id})
                 continue
@@ -216,10 +223,9 @@ class MemoryPlugin:
             REFUSED.inc()
             raise
 
-    def _found(self, pod: PodSandbox, container: Container) -> ContainerUpdate | None:
+    def _found(self, pod: PodSandbox, container: Container, owned: Sequence[ClaimSettings]) -> ContainerUpdate | None:
         """Take note of a container that exists; return how it has to change."""
         told = self._told(pod, container)
-        owned = list(self._owned(pod.uid))
         native = nri_messages.reported_native(container)
         live = self._add(pod)
         claims: list[RequestSettings] = []

@@ -413,6 +413,15 @@ async def test_N14_a_pod_that_cannot_be_given_huge_pages_is_refused(world):
         world.plugin.create_container(sandbox, container)
 
 
+async def test_N14_what_ended_while_nobody_was_told_is_taken_back(world):
+    await world.prepare(1, huge(0, 64 * MIB))
+    await world.create(world.container(claims=(1,)))
+    world.restart()
+    world.plugin.synchronize([world.sandbox()], [])
+    await world.plugin._repair
+    assert (world.pod_limit(), world.pod_limit(reserved=True)) == (0, 0)
+
+
 async def test_the_kubelet_writes_to_the_pod_and_the_claims_are_set_again(world):
     await world.prepare(1, huge(0, 64 * MIB))
     await world.create(world.container(claims=(1,)))
