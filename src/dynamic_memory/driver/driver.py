@@ -23,6 +23,7 @@ from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.nri_link import NriLink
 from dynamic_memory.driver.orphans import Orphans
+from dynamic_memory.driver.owners import Owners
 from dynamic_memory.driver.plugin import Plugin
 from dynamic_memory.driver.prepare import Preparer
 from dynamic_memory.driver.reconciler import Reconciler
@@ -103,6 +104,7 @@ class Driver:
             root = Path("/") if host.simulated else config.local_root
             self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready)
             self.node.unenforced = self._nri.why_not
+        self._owners = Owners(self.node, self._pod_lives)
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
@@ -161,6 +163,10 @@ class Driver:
             for name, why in self.node.windows.troubles().items()
         ]
 
+    def _pod_lives(self, uid: str) -> bool:
+        """Tell whether a pod is on the node; without a runtime that tells, the API alone decides."""
+        return self._nri is not None and self._nri.plugin.pods.get(uid) is not None
+
     async def _register(self) -> None:
         await self._may_register.wait()
         await self._registration.start(self._sockets.registration)
@@ -192,6 +198,7 @@ class Driver:
                         group.create_task(self._nri.run())
                     group.create_task(self._reconciler.run(self._config.workers))
                     group.create_task(self._orphans.run())
+                    group.create_task(self._owners.run())
                     group.create_task(self._after_reboot(before))
                     await self._resync()
             finally:
@@ -237,6 +244,7 @@ class Driver:
                 self.node.queue.add(record.key)
             for claim in self.node.claims.all():
                 self.node.queue.add(claim.metadata.uid)
+                self._owners.changed(claim)
             self._orphans.look()
             self._restore_specs()
             self.node.windows.changed()
@@ -255,6 +263,7 @@ class Driver:
         self.node.windows.changed()
         if self.node.active:
             self.node.queue.add(change.object.metadata.uid)
+            self._owners.changed(change.object)
 
     def _share_changed(self, tag: str) -> None:
         if not self.node.active:

@@ -22,7 +22,15 @@ from dynamic_memory.driver.grants import page_text
 from dynamic_memory.host.topology import LocalNode, Topology
 from dynamic_memory.quantity import format_bytes, parse_bytes
 
-__all__ = ["OVERCOMMITTED_TAINT", "LocalDevice", "MappingForm", "device_bodies", "device_name", "local_devices"]
+__all__ = [
+    "OVERCOMMITTED_TAINT",
+    "LocalDevice",
+    "MappingForm",
+    "attributes_of",
+    "device_bodies",
+    "device_name",
+    "local_devices",
+]
 
 OVERCOMMITTED_TAINT = f"{names.DOMAIN}/overcommitted"
 STANDARD = "resource.kubernetes.io"
@@ -135,7 +143,7 @@ def _body(
     body: dict[str, Any] = {
         "name": device.name,
         "allowMultipleAllocations": True,
-        "attributes": _attributes(device, simulated=simulated),
+        "attributes": attributes_of(device, simulated=simulated),
         "capacity": {names.CAPACITY_SIZE: _capacity(max(device.size, taken), device)},
     }
     if mapping is not None:
@@ -146,7 +154,8 @@ def _body(
     return body
 
 
-def _attributes(device: LocalDevice, *, simulated: bool) -> dict[str, Any]:
+def attributes_of(device: LocalDevice, *, simulated: bool = False) -> dict[str, Any]:
+    """Return the attributes of a device, as they are published."""
     page = page_text(device.unit)
     found: dict[str, Any] = {
         names.KIND_ATTRIBUTE: {"string": names.DeviceKind.LOCAL.value},

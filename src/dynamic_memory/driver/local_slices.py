@@ -29,6 +29,7 @@ from dynamic_memory.driver.local_devices import (
     OVERCOMMITTED_TAINT,
     LocalDevice,
     MappingForm,
+    attributes_of,
     device_bodies,
     local_devices,
 )
@@ -204,7 +205,7 @@ class LocalSlices:
 
     def attributes(self) -> dict[str, Mapping[str, Any]]:
         """Return the attributes of the devices by name, as they are published."""
-        return {body["name"]: body["attributes"] for body in self.bodies()}
+        return {name: attributes_of(device, simulated=self._simulated) for name, device in self.devices.items()}
 
     def troubles(self) -> dict[str, str]:
         """Return a sentence for each device that is not well."""

@@ -22,6 +22,7 @@ from dynamic_memory.driver.grants import Mode
 from dynamic_memory.driver.prepare import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.kube.errors import Unavailable
+from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
 
@@ -560,6 +561,25 @@ async def test_S10_requests_of_one_claim_have_devices_of_their_own(rig):
     found = settings.settings_of(rig.record(ref))
     assert found.may_use("uid-p1", "a", f"{ref.uid}.x")
     assert not found.may_use("uid-p1", "a", f"{ref.uid}.y")
+
+
+async def test_S4_a_claim_is_handed_on_when_its_pod_was_removed_by_force(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()  # within the test, whose time is virtual
+    alive = {"uid-p1"}
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda uid: uid in alive)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.reserve("p2", name="near")
+    await clock.sleep(10)
+    assert rig.record(ref).owner.uid == "uid-p1", "it is still in the API"
+    rig.api.remove(PODS, "p1", "app")
+    await clock.sleep(10)
+    assert rig.record(ref).owner.uid == "uid-p1", "its containers still run"
+    alive.clear()
+    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
+    assert rig.record(ref).local, "nothing else has changed"
 
 
 async def test_a_claim_made_from_a_template_is_recognised_by_its_owner(rig):
