@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,8 +160,13 @@ async def test_C4_prepare_does_not_care_how_many_claims_there_are(tmp_path, monk
         return time.perf_counter() - began
 
     empty = min([await once(f"a{n}") for n in range(15)])
+    node = rig.driver.node
+    (pattern,) = [record for record in node.records.all() if record.name == "a0"]
     for number in range(1000):
-        await once(f"b{number}")
+        uid = f"other-{number}"
+        other = msgspec.structs.replace(pattern, key=uid, uid=uid, name=uid)
+        await node.records.update(uid, lambda _before, other=other: other)
+        node.specs.write(uid, pattern.prepared.spec)
     full = min([await once(f"c{n}") for n in range(15)])
     assert len(rig.specs()) == 1030
     assert full < 3 * empty, (empty, full)
