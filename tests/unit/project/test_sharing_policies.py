@@ -60,7 +60,7 @@ ALONE = {
 
 
 @pytest.mark.parametrize("case", SHARED)
-@pytest.mark.parametrize("params", [MEMORY, claim("dra.hugepages-2m"), claim("gpu.example", "dra.fabric-memory")])
+@pytest.mark.parametrize("params", [MEMORY, claim("dra.hugepages-2m"), claim("gpu.example", "dra.memory")])
 def test_S1_containers_that_would_share_a_claim_are_refused_with_a_sentence(case: str, params: dict[str, Any]) -> None:
     (message,) = ask("dynamic-memory-pods-sharing-claim", object=pod_body(**SHARED[case]), params=params)
     assert "would share memory of one claim" in message
