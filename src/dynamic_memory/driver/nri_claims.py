@@ -20,10 +20,12 @@ from dynamic_memory.driver.settings import ClaimSettings, RequestSettings, parse
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.nri.errors import Refused
 
-__all__ = ["CLAIM_PREFIX", "MAX_CLAIMS", "Container", "NotGranted", "recognise", "says_anything"]
+__all__ = ["CLAIM_PREFIX", "MAX_CLAIMS", "PREFIXES", "Container", "NotGranted", "recognise", "says_anything"]
 
 CLAIM_PREFIX = "DYNAMIC_MEMORY_CLAIM_"
 """Variable that names a claim, dashes of its UID as underscores, and perhaps a request after it (see `spec`)."""
+PREFIXES = (environment.PREFIX, CLAIM_PREFIX)
+"""Of the variables that matter here."""
 UID_LENGTH = 36
 MAX_CLAIMS = 64
 """Claims that one container may name."""
@@ -66,9 +68,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
 def says_anything(container: Container) -> bool:
     """Whether a container names any claim of this driver; as cheap as can be, for most do not."""
-    return any(parse_device(name) for name in container.cdi) or any(
-        entry.startswith((environment.PREFIX, CLAIM_PREFIX)) for entry in container.env
-    )
+    return any(entry.startswith(PREFIXES) for entry in container.env) or any(map(parse_device, container.cdi))
 
 
 def recognise(container: Container, claim_of: ClaimOf, owned: Iterable[ClaimSettings]) -> list[RequestSettings]:
@@ -92,7 +92,7 @@ def recognise(container: Container, claim_of: ClaimOf, owned: Iterable[ClaimSett
         for key, request in _usable(container, claim).items()
     }
     devices = {found[1] for name in container.cdi if (found := parse_device(name)) is not None}
-    told, named = _keys(container), _claims(container)
+    told, named = _keys(container, granted), _claims(container)
     if len(devices) + len(told) + len(named) > MAX_CLAIMS:
         raise Refused(f"container {container.name} names more than {MAX_CLAIMS} claims")
     for key in sorted(devices | told):
@@ -106,9 +106,13 @@ def recognise(container: Container, claim_of: ClaimOf, owned: Iterable[ClaimSett
     return [granted[key] for key in sorted(granted)]
 
 
-def _keys(container: Container) -> set[str]:
+def _keys(container: Container, granted: dict[str, RequestSettings]) -> set[str]:
     """Return the keys that the environment names."""
     ours = [entry for entry in container.env if entry.startswith(environment.PREFIX)]
+    # nearly always they are what the claims set, word for word, and need not be understood
+    known = {f"{name}={value}": key for key, request in granted.items() for name, value in request.env.items()}
+    if all(entry in known for entry in ours):
+        return {known[entry] for entry in ours}
     if len(ours) > MAX_CLAIMS:
         raise Refused(f"container {container.name} has more than {MAX_CLAIMS} variables {environment.PREFIX}*")
     try:

@@ -158,7 +158,7 @@ class MemoryPlugin:
         """Set the pod's cgroup again: the kubelet has written to it."""
         live = self._pods.get(pod.uid)
         if live is not None:
-            self._apply(live)
+            self._apply(live, again=True)
 
     def stop_container(self, pod: PodSandbox, container: Container) -> list[ContainerUpdate]:
         """Take back from the pod's cgroup what the container had; the claim stays its pod's."""
@@ -261,8 +261,8 @@ class MemoryPlugin:
     def _add(self, pod: PodSandbox) -> LivePod:
         return self._pods.add(pod.uid, pod.id, pod.linux.cgroup_parent)
 
-    def _apply(self, live: LivePod) -> list[str]:
-        problems = self._pods.apply(live)
+    def _apply(self, live: LivePod, *, again: bool = False) -> list[str]:
+        problems = self._pods.apply(live, again=again)
         POD_PROBLEMS.inc(len(problems))
         return problems
 
@@ -271,7 +271,7 @@ class MemoryPlugin:
         for count, uid in enumerate(uids, 1):
             live = self._pods.get(uid)
             if live is not None:
-                self._apply(live)
+                self._apply(live, again=True)
             if count % PAUSE_AFTER == 0:
                 await asyncio.sleep(0)  # noqa: TID251 - gives way, and waits for nothing
 
@@ -280,7 +280,7 @@ class MemoryPlugin:
             pod=pod.uid,
             name=container.name,
             cdi=[device.name for device in container.cdi_devices],
-            env=container.env,
+            env=[entry for entry in container.env if entry.startswith(nri_claims.PREFIXES)],
             shows_cdi=self._runtime is not None and self._runtime.shows_cdi,
         )
 
@@ -296,8 +296,7 @@ class MemoryPlugin:
         return known[1]
 
     def _owned(self, pod: str) -> Iterator[ClaimSettings]:
-        for record in self._records.all():
-            if record.owner is not None and record.owner.uid == pod:
-                claim = self._claim(record.uid)
-                if claim is not None:
-                    yield claim
+        for record in self._records.owned_by(pod):
+            claim = self._claim(record.uid)
+            if claim is not None:
+                yield claim

@@ -39,6 +39,7 @@ class LivePod:
         sandboxes: ids.
         containers: by name.
         managed: a container with claims has been in it, so its cgroup is ours to keep right.
+        written: what its cgroup was given last.
 
     """
 
@@ -47,6 +48,7 @@ class LivePod:
     sandboxes: set[str] = field(default_factory=set)
     containers: dict[str, Held] = field(default_factory=dict)
     managed: bool = False
+    written: PodPlan | None = None
 
     def plan(self, facts: Facts) -> PodPlan:
         """Return what its cgroup must have."""
@@ -119,16 +121,30 @@ class LivePods:
             del pod.containers[name]
         return pod if pod.managed else None
 
-    def apply(self, pod: LivePod) -> list[str]:
-        """Write what the cgroup of a pod must have; return what did not work, a sentence each."""
+    def apply(self, pod: LivePod, *, again: bool = False) -> list[str]:
+        """Write what the cgroup of a pod must have; return what did not work, a sentence each.
+
+        Args:
+            pod: which.
+            again: even if it is what was written last: somebody else may have written to it.
+
+        """
         if self._cgroups is None or not pod.path or not pod.managed:
             return []
         plan = pod.plan(self.facts)
+        if plan == pod.written and not again:
+            return []
         limits = {hugetlb_name(page): limit for page, limit in plan.hugepages.items()}
         problems = self._cgroups.set_hugepages(pod.path, limits)
-        # a cgroup is protected no more than all above it: those come first
-        problems += self._protect_above()
-        problems += self._protect(pod.path, plan.protect)
+        if plan.protect or self._written:
+            # a cgroup is protected no more than all above it: those come first
+            problems += self._protect_above()
+            problems += self._protect(pod.path, plan.protect)
+        # what is in use cannot be taken away, which is tried again at the next event
+        shrinks = pod.written is not None and any(
+            limit < pod.written.hugepages.get(page, 0) for page, limit in plan.hugepages.items()
+        )
+        pod.written = None if problems or shrinks else plan
         for problem in problems:
             log.warning("a pod's cgroup could not be set", extra={"pod": pod.uid, "why": problem})
         return problems

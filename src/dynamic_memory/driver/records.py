@@ -110,6 +110,7 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         local: what it holds of the node's own memory: taken from Prepare to Unprepare.
         owner: the pod that it is prepared for, from Prepare to Unprepare.
         prepared: what Prepare answered for the share that the claim holds.
+        offered: what the CDI file says though Prepare was not asked: see `unprepare_due`.
         unprepare_due: a share that was prepared is gone or going, and no Unprepare has succeeded since: the kubelet may
             still take the claim for prepared, and start the next pod without asking.
 
@@ -123,6 +124,7 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     local: tuple[Grant, ...] = ()
     owner: Owner | None = None
     prepared: Prepared | None = None
+    offered: Prepared | None = None
     unprepare_due: bool = False
     version: int = 1
 
@@ -169,6 +171,7 @@ class Records:
         self._by_key: dict[str, ClaimRecord] = {}
         self._key_of_tag: dict[str, str] = {}
         self._taken: dict[tuple[str, str], int] = {}
+        self._keys_of_pod: dict[str, set[str]] = {}
         self._quarantined = 0
 
     @property
@@ -198,6 +201,10 @@ class Records:
     def taken(self, pool: str, device: str) -> int:
         """Return the bytes of one of the node's own devices that records hold; as quick with many as with one."""
         return self._taken.get((pool, device), 0)
+
+    def owned_by(self, pod: str) -> list[ClaimRecord]:
+        """Return the records whose owner is a pod, by UID; as quick with many records as with few."""
+        return [self._by_key[key] for key in sorted(self._keys_of_pod.get(pod, ()))]
 
     async def refresh(self, key: str) -> ClaimRecord | None:
         """Read one file anew: another process may have written it."""
@@ -231,10 +238,17 @@ class Records:
         for sign, each in ((-1, before), (1, record)):
             for device, size in totals(each.local if each else ()).items():
                 self._taken[device] = self._taken.get(device, 0) + sign * size
+        if before is not None and before.owner is not None:
+            keys = self._keys_of_pod[before.owner.uid]
+            keys.discard(key)
+            if not keys:
+                del self._keys_of_pod[before.owner.uid]
         if record is None:
             self._by_key.pop(key, None)
             return
         self._by_key[key] = record
+        if record.owner is not None:
+            self._keys_of_pod.setdefault(record.owner.uid, set()).add(key)
         for share in record.shares:
             self._key_of_tag[share.tag] = key
 
@@ -244,6 +258,7 @@ class Records:
         self._by_key.clear()
         self._key_of_tag.clear()
         self._taken.clear()
+        self._keys_of_pod.clear()
         for path in sorted(self._folder.glob("*.json")):
             if KEY.fullmatch(path.stem):
                 self._index(path.stem, self._read(path.stem))

@@ -84,10 +84,9 @@ class PodCgroups:
         end = "max" if self._unified is not None else "limit_in_bytes"
         problems: list[str] = []
         for size, limit in sorted(limits.items()):
-            for kind in (f"rsvd.{end}", end):
-                file = self._hugetlb / path / f"hugetlb.{size}.{kind}"
-                if _read(file) != limit:
-                    _write(file, limit, problems, busy_is_fine=True)
+            stem = f"{self._hugetlb}/{path}/hugetlb.{size}."
+            _write(f"{stem}rsvd.{end}", limit, problems, busy_is_fine=True)
+            _write(f"{stem}{end}", limit, problems, busy_is_fine=True)
         return problems
 
     def hugepages(self, path: str, size: str) -> int | None:
@@ -103,9 +102,7 @@ class PodCgroups:
         if self._unified is None or not self.protects:
             return []
         problems: list[str] = []
-        file = self._unified / path / "memory.min"
-        if _read(file) != amount:
-            _write(file, amount, problems, busy_is_fine=False)
+        _write(f"{self._unified}/{path}/memory.min", amount, problems, busy_is_fine=False)
         return problems
 
     def protected(self, path: str) -> int:
@@ -140,7 +137,7 @@ def _read(file: Path) -> int | None:
     return int(text) if text.isdecimal() and int(text) < HUGE else None
 
 
-def _write(file: Path, value: int, problems: list[str], *, busy_is_fine: bool) -> None:
+def _write(file: str, value: int, problems: list[str], *, busy_is_fine: bool) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC | os.O_TRUNC)
         try:
