@@ -104,11 +104,12 @@ class Driver:
             root = Path("/") if host.simulated else config.local_root
             self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready)
             self.node.unenforced = self._nri.why_not
-        self._owners = Owners(self.node, self._pod_lives)
+        preparer = Preparer(self.node)
+        self._owners = Owners(self.node, preparer, self._pod_lives)
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
-        self._plugin = Plugin(Preparer(self.node), Unpreparer(self.node), config.timing, self._conditions)
+        self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
         claims.informer.subscribe(self._claim_changed)

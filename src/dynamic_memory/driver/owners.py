@@ -3,8 +3,9 @@
 
 A pod that is deleted by force leaves the API at once. Its claim may then be reserved for another pod of this node while
 the kubelet still takes it for prepared: it asks neither Unprepare for the first nor Prepare for the second. Until now
-the first pod owns the claim, and every container of the second is refused. It becomes the owner when the first one is
-neither in the API nor alive on the node, and not before: nobody gets memory that is still in use.
+the first pod owns the claim, and every container of the second is refused. The claim is prepared for the second, as it
+is allocated now, when the first is neither in the API nor alive on the node, and not before: nobody gets memory that is
+still in use.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import claims, local_claims
-from dynamic_memory.driver.grants import Owner
+from dynamic_memory.driver import claims
 from dynamic_memory.driver.node import Node
+from dynamic_memory.driver.prepare import ClaimRef, Preparer
 from dynamic_memory.driver.records import ClaimRecord
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.process import clock
@@ -35,12 +34,14 @@ class Owners:
 
     Args:
         node: the node.
+        preparer: of the node.
         lives: tells whether a pod, by UID, still has containers on the node.
 
     """
 
-    def __init__(self, node: Node, lives: Callable[[str], bool] = lambda _uid: False) -> None:
+    def __init__(self, node: Node, preparer: Preparer, lives: Callable[[str], bool] = lambda _uid: False) -> None:
         self._node = node
+        self._preparer = preparer
         self._lives = lives
         self._waiting: set[str] = set()
         self._asked = asyncio.Event()
@@ -76,7 +77,7 @@ class Owners:
             Whether nothing is left to do.
 
         Raises:
-            DynamicMemoryError: the API server does not answer, or the pod's containers would share the claim.
+            DynamicMemoryError: the claim cannot be prepared for it, see `Preparer`.
 
         """
         record, claim = self._node.records.get(uid), self._node.claims.get(uid)
@@ -87,24 +88,15 @@ class Owners:
         found = await self._node.claims.pod(record.namespace, before.name)
         if (found is not None and found.metadata.uid == before.uid) or self._lives(before.uid):
             return False
-        pod = await self._node.claims.pod(record.namespace, wanted.name)
-        if pod is None or pod.metadata.uid != wanted.uid:
-            return False
-        owner = local_claims.owner_of(pod, claim)
-        await self._node.records.update(uid, lambda now: _with_owner(now, before, owner))
-        log.info("claim handed on", extra={"uid": uid, "from": before.uid, "to": owner.uid})
+        ref = ClaimRef(record.namespace, record.name, uid)
+        await self._preparer.prepare(ref, clock.monotonic() + AGAIN, instead_of=before.uid)
+        log.info("claim handed on", extra={"uid": uid, "from": before.uid, "to": wanted.uid})
         return True
 
     @staticmethod
     def _next(record: ClaimRecord, claim: ResourceClaim) -> claims.Pod | None:
         """Return the pod that should own the claim and does not."""
         pods = claims.pods_of(claim)
-        if record.owner is None or len(pods) != 1 or pods[0].uid == record.owner.uid:
+        if record.owner is None or record.shares or len(pods) != 1 or pods[0].uid == record.owner.uid:
             return None
         return pods[0]
-
-
-def _with_owner(record: ClaimRecord | None, before: Owner, owner: Owner) -> ClaimRecord | None:
-    if record is None or record.owner != before:
-        return record
-    return msgspec.structs.replace(record, owner=owner)

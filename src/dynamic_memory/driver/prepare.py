@@ -103,12 +103,13 @@ class Preparer:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def prepare(self, ref: ClaimRef, until: float) -> list[Device]:
+    async def prepare(self, ref: ClaimRef, until: float, instead_of: str = "") -> list[Device]:
         """Prepare one claim; the same answer again for the same claim.
 
         Args:
             ref: the claim.
             until: when to give up waiting, on the monotonic clock.
+            instead_of: UID of a pod that owns the claim, is gone, and may be replaced.
 
         Raises:
             DynamicMemoryError: it is not prepared, and why.
@@ -117,13 +118,13 @@ class Preparer:
         began = clock.monotonic()
         result = "error"
         try:
-            devices = await self._prepare(ref, until)
+            devices = await self._prepare(ref, until, instead_of)
             result = "ok"
         finally:
             PREPARE.labels(result).observe(clock.monotonic() - began)
         return devices
 
-    async def _prepare(self, ref: ClaimRef, until: float) -> list[Device]:
+    async def _prepare(self, ref: ClaimRef, until: float, instead_of: str) -> list[Device]:
         claim = await self._claim(ref)
         share = claims.share_of(claim, self._node.name)
         local = await self._local(ref, claim)
@@ -148,7 +149,7 @@ class Preparer:
             pod=claims.pods_of(claim)[0] if owner is None else None,
         )
         # whatever becomes of the call: all of it is done, or nothing of it
-        commit = asyncio.ensure_future(self._commit(ref, claim, share, prepared, owner))
+        commit = asyncio.ensure_future(self._commit(ref, claim, share, prepared, owner, instead_of=instead_of))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -300,12 +301,19 @@ class Preparer:
         await self._update(ref, share, change)
 
     async def _commit(
-        self, ref: ClaimRef, claim: ResourceClaim, share: ClaimShare | None, prepared: Prepared, owner: Owner | None
+        self,
+        ref: ClaimRef,
+        claim: ResourceClaim,
+        share: ClaimShare | None,
+        prepared: Prepared,
+        owner: Owner | None,
+        *,
+        instead_of: str,
     ) -> None:
         """Record, then write the files; a claim whose files cannot be written gets what it took taken back."""
         local = tuple(grant for grant in prepared.grants if not grant.far)
         if not local:
-            await self._record(ref, share, prepared, owner)
+            await self._record(ref, share, prepared, owner, instead_of)
             await asyncio.to_thread(self._node.specs.write, ref.uid, prepared.spec)
             passed("cdi-written")
             return
@@ -314,7 +322,7 @@ class Preparer:
                 await self._node.records.load()
             before = self._node.records.get(ref.uid)
             self._check_ledger(before, local)
-            await self._record(ref, share, prepared, owner)
+            await self._record(ref, share, prepared, owner, instead_of)
         try:
             if self._node.metadata is not None:
                 attributes = self._node.local.attributes() if self._node.local is not None else {}
@@ -351,7 +359,9 @@ class Preparer:
 
         await self._node.records.update(ref.uid, update)
 
-    async def _record(self, ref: ClaimRef, share: ClaimShare | None, prepared: Prepared, owner: Owner | None) -> None:
+    async def _record(
+        self, ref: ClaimRef, share: ClaimShare | None, prepared: Prepared, owner: Owner | None, instead_of: str
+    ) -> None:
         local = tuple(grant for grant in prepared.grants if not grant.far)
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
@@ -362,10 +372,12 @@ class Preparer:
                 record = record.with_share(msgspec.structs.replace(mine, committed=True))
             elif record is None:
                 record = ClaimRecord(key=ref.uid, uid=ref.uid, namespace=ref.namespace, name=ref.name)
-            if record.owner is not None and owner is not None and record.owner.uid != owner.uid:
+            if record.owner is not None and owner is not None and record.owner.uid not in {owner.uid, instead_of}:
                 raise NotReady("", f"claim {ref} is still prepared for pod {record.owner.name} ({record.owner.uid})")
             # it asks, so it does not take the claim for prepared
-            return msgspec.structs.replace(record, local=local, owner=owner, prepared=prepared, unprepare_due=False)
+            return msgspec.structs.replace(
+                record, local=local, owner=owner, prepared=prepared, offered=None, unprepare_due=False
+            )
 
         record = await self._node.records.update(ref.uid, update)
         if record is None or record.prepared != prepared:

@@ -124,10 +124,12 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def settings_of(record: ClaimRecord) -> ClaimSettings | None:
     """Return the settings of a claim; None if it is not prepared."""
-    if record.prepared is None or not record.prepared.grants:
+    # after a removal by force the kubelet may start the claim's next pod without a Prepare
+    prepared = record.prepared or record.offered
+    if prepared is None or not prepared.grants:
         return None
-    requests = {key: _request(key, given) for key, given in grants.by_key(record.uid, record.prepared.grants).items()}
-    owner, pod = record.owner, record.prepared.pod
+    requests = {key: _request(key, given) for key, given in grants.by_key(record.uid, prepared.grants).items()}
+    owner, pod = record.owner, prepared.pod
     if owner is None and pod is not None:
         owner = Owner(name=pod.name, uid=pod.uid)
     return ClaimSettings(uid=record.uid, namespace=record.namespace, name=record.name, owner=owner, requests=requests)

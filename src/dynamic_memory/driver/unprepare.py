@@ -159,7 +159,7 @@ class Unpreparer:
                     base = base.with_share(
                         msgspec.structs.replace(mine, state=State.RELEASING, pods=tuple(known.values()))
                     )
-            return msgspec.structs.replace(base, prepared=None, unprepare_due=True)
+            return msgspec.structs.replace(base, prepared=None, offered=None, unprepare_due=True)
 
         await node.records.update(ref.uid, update)
         passed("releasing-recorded")
@@ -190,7 +190,9 @@ class Unpreparer:
         """Remember that the kubelet does not take the claim for prepared any more."""
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
-            return msgspec.structs.replace(record, unprepare_due=False) if record and record.unprepare_due else record
+            if record is None or not record.unprepare_due:
+                return record
+            return msgspec.structs.replace(record, offered=None, unprepare_due=False)
 
         await self._node.records.update(ref.uid, update)
 

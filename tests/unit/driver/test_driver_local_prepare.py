@@ -577,9 +577,13 @@ async def test_S4_a_claim_is_handed_on_when_its_pod_was_removed_by_force(rig, mo
     rig.api.remove(PODS, "p1", "app")
     await clock.sleep(10)
     assert rig.record(ref).owner.uid == "uid-p1", "its containers still run"
+    moved = local_claim(result(device="numa2-4ki", size="1Gi"), uid=ref.uid, pods=("p2",))
+    rig.api.put(RESOURCE_CLAIMS, moved)
     alive.clear()
     await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
-    assert rig.record(ref).local, "nothing else has changed"
+    assert [grant.device for grant in rig.record(ref).local] == ["numa2-4ki"], "as it is allocated now"
+    assert env(rig, ref)[f"DRAMEMORY_{ref.uid}_NUMANodes"] == "2"
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
 
 
 async def test_a_claim_made_from_a_template_is_recognised_by_its_owner(rig):
