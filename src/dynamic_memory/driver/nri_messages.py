@@ -6,6 +6,8 @@ An empty list of nodes means *no change* to a runtime, so none is ever sent.
 
 from __future__ import annotations
 
+import functools
+
 from dynamic_memory.driver.nri_plan import ContainerPlan, Native
 from dynamic_memory.driver.settings import hugetlb_name
 from dynamic_memory.host.sysfs import parse_list
@@ -15,12 +17,11 @@ from dynamic_memory.nri.proto.nri_pb2 import (
     Container,
     ContainerAdjustment,
     ContainerUpdate,
-    HugepageLimit,
     LinuxMemoryPolicy,
     LinuxResources,
 )
 
-__all__ = ["NATIVE", "adjustment", "native_of", "page_of", "reported_native", "update"]
+__all__ = ["NATIVE", "adjust", "native_of", "page_of", "reported_native", "update"]
 
 NATIVE = "dra.memory/native-hugepages"
 """Annotation of a container whose spec asks for huge pages besides its claims: otherwise, after a restart of the
@@ -29,6 +30,10 @@ MEMORY_MIN = "memory.min"
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
+_name = functools.lru_cache(maxsize=32)(hugetlb_name)
+
+
+@functools.lru_cache(maxsize=32)
 def page_of(name: str) -> int | None:
     """Return the bytes of a page from its name in cgroups (`2MB`); None if it is none."""
     number, unit = name[:-2], name[-2:]
@@ -61,25 +66,24 @@ def reported_native(container: Container) -> Native:
     return Native(memory=told.memory, swap=told.swap, nodes=told.nodes, hugepages=hugepages)
 
 
-def adjustment(plan: ContainerPlan, native: Native, *, policy: bool) -> ContainerAdjustment:
-    """Return what changes in a container that is created.
+def adjust(made: ContainerAdjustment, plan: ContainerPlan, native: Native, *, policy: bool) -> None:
+    """Say what changes in a container that is created.
 
     Args:
+        made: where it is said.
         plan: what it gets.
         native: what it would get without claims.
         policy: whether the runtime applies a memory policy.
 
     """
-    made = ContainerAdjustment()
     _fill(made.linux.resources, plan, native)
     if plan.preferred and policy:
         made.linux.memory_policy.CopyFrom(
             LinuxMemoryPolicy(mode=MPOL_PREFERRED_MANY, nodes=plan.preferred, flags=[MPOL_F_STATIC_NODES])
         )
-    own = {hugetlb_name(page): amount for page, amount in native.hugepages.items() if amount}
-    if own:
+    if any(native.hugepages.values()):
+        own = {_name(page): amount for page, amount in native.hugepages.items() if amount}
         made.annotations[NATIVE] = ",".join(f"{name}={amount}" for name, amount in sorted(own.items()))
-    return made
 
 
 def update(
@@ -117,7 +121,7 @@ def _fill(resources: LinuxResources, plan: ContainerPlan, native: Native) -> Non
     if plan.mems:
         resources.cpu.mems = plan.mems
     for page, limit in sorted(plan.hugepages.items()):
-        resources.hugepage_limits.append(HugepageLimit(page_size=hugetlb_name(page), limit=limit))
+        resources.hugepage_limits.add(page_size=_name(page), limit=limit)
     if plan.memory is not None:
         resources.memory.limit.value = plan.memory
         if native.swap is not None:
@@ -133,4 +137,4 @@ def _hugepages(resources: LinuxResources) -> dict[int, int]:
 
 
 def _nodes(text: str) -> tuple[int, ...]:
-    return tuple(sorted(parse_list(text)))
+    return tuple(sorted(parse_list(text))) if text else ()

@@ -72,7 +72,8 @@ class MemoryPlugin:
 
     @facts.setter
     def facts(self, facts: Facts) -> None:
-        self._pods.facts = facts
+        if facts != self._pods.facts:
+            self._pods.set_facts(facts)
 
     @property
     def pods(self) -> LivePods:
@@ -196,11 +197,12 @@ class MemoryPlugin:
             self._pods.drop(pod.uid, container.name, container.id)
             raise Refused(f"container {container.name}: its pod cannot be given its huge pages: {problems[0]}")
         policy = self._runtime is not None and self._runtime.has_memory_policy
-        log.info(
-            "container",
-            extra={"pod": pod.uid, "container": container.name, "claims": [claim.key for claim in claims]},
-        )
-        return CreateContainerResponse(adjust=nri_messages.adjustment(plan, native, policy=policy))
+        if log.isEnabledFor(logging.INFO):
+            keys = [claim.key for claim in claims]
+            log.info("container", extra={"pod": pod.uid, "container": container.name, "claims": keys})
+        answer = CreateContainerResponse()
+        nri_messages.adjust(answer.adjust, plan, native, policy=policy)
+        return answer
 
     async def _create_after_reading(
         self, pod: PodSandbox, container: Container, refused: NotGranted

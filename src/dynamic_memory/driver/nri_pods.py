@@ -39,7 +39,8 @@ class LivePod:
         sandboxes: ids.
         containers: by name.
         managed: a container with claims has been in it, so its cgroup is ours to keep right.
-        written: what its cgroup was given last.
+        written: what its cgroup was given last; None if that is not known, or has to be tried again.
+        changed: its containers are others since then.
 
     """
 
@@ -49,6 +50,7 @@ class LivePod:
     containers: dict[str, Held] = field(default_factory=dict)
     managed: bool = False
     written: PodPlan | None = None
+    changed: bool = True
 
     def plan(self, facts: Facts) -> PodPlan:
         """Return what its cgroup must have."""
@@ -82,6 +84,12 @@ class LivePods:
         """Return the UIDs of the pods whose cgroups are kept right."""
         return [pod.uid for pod in self._by_uid.values() if pod.managed]
 
+    def set_facts(self, facts: Facts) -> None:
+        """Take note of another state of the node; pods get what follows from it at their next event."""
+        self.facts = facts
+        for pod in self._by_uid.values():
+            pod.changed = True
+
     def clear(self) -> None:
         """Forget all: the runtime is about to tell anew. What was protected above pods is remembered."""
         self._by_uid.clear()
@@ -108,7 +116,10 @@ class LivePods:
 
     def hold(self, pod: LivePod, name: str, held: Held) -> None:
         """Take note of a container."""
+        before = pod.containers.get(name)
         pod.containers[name] = held
+        if before is None or before.claims != held.claims or before.native != held.native:
+            pod.changed = True
         pod.managed = pod.managed or bool(held.claims)
 
     def drop(self, uid: str, name: str, container: str) -> LivePod | None:
@@ -119,6 +130,7 @@ class LivePods:
         held = pod.containers.get(name)
         if held is not None and held.id == container:
             del pod.containers[name]
+            pod.changed = True
         return pod if pod.managed else None
 
     def apply(self, pod: LivePod, *, again: bool = False) -> list[str]:
@@ -131,7 +143,10 @@ class LivePods:
         """
         if self._cgroups is None or not pod.path or not pod.managed:
             return []
+        if pod.written is not None and not pod.changed and not again:
+            return []
         plan = pod.plan(self.facts)
+        pod.changed = False
         if plan == pod.written and not again:
             return []
         limits = {hugetlb_name(page): limit for page, limit in plan.hugepages.items()}
