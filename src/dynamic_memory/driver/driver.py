@@ -166,7 +166,8 @@ class Driver:
 
     def _pod_lives(self, uid: str) -> bool:
         """Tell whether a pod is on the node; without a runtime that tells, the API alone decides."""
-        return self._nri is not None and self._nri.plugin.pods.get(uid) is not None
+        # while the runtime is away nobody knows, and nothing is handed on
+        return self._nri is not None and (bool(self._nri.why_not()) or self._nri.plugin.pods.get(uid) is not None)
 
     async def _register(self) -> None:
         await self._may_register.wait()

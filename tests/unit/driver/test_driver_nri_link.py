@@ -171,6 +171,37 @@ async def test_N18_the_last_piece_of_12000_containers_is_answered_in_time(tmp_pa
         assert len(node.plugin.pods) == 100
 
 
+async def test_N19_the_driver_that_leads_is_the_one_that_connects(rig, tmp_path):
+    """In real time, with the runtime's socket; a second driver waits for the node's lock, and connects then."""
+    server = Runtime(tmp_path / "nri.sock")
+    nri = NriConfig(socket=server.path)
+    await server.start()
+    try:
+        first = await rig.start(nri=nri)
+        await server.plugin()
+        await rig.until(lambda: "[+]nri" in first._ready.report())
+        second = rig.make(nri=nri)
+        task = asyncio.create_task(second.run())
+        await rig.until(lambda: "[+]nri" in second._ready.report())
+        assert len(server.connections) == 1
+        await server.stop()
+        await rig.until(lambda: "[-]nri" in first._ready.report())
+        assert first.node.unenforced()
+        assert first._pod_lives("anything")
+        await server.start()
+        await server.plugin()
+        await rig.until(lambda: not first.node.unenforced())
+        assert not first._pod_lives("anything")
+        await rig.stop()
+        await server.plugin()
+        await rig.until(lambda: second.node.active and not second.node.unenforced())
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        await server.stop()
+
+
 @pytest.mark.looptime
 async def test_prepare_refuses_while_nobody_would_hold_containers_to_their_claims(rig):
     """The fabric's side of it: virtual time, so the connection is stood in for."""
