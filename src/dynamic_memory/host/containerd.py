@@ -3,7 +3,8 @@
 
 Version 3 (containerd 2) keeps the runtime's settings in `io.containerd.cri.v1.runtime`, version 2 (containerd 1.7) in
 `io.containerd.grpc.v1.cri`. The hugetlb controller is off by default in both: the limits of the kubelet and of NRI
-vanish without a word. NRI and CDI are on by default in containerd 2 and off in 1.7.
+vanish without a word. NRI and CDI are on by default in containerd 2 and off in 1.7; the newest has no switch for CDI
+any more, and warns of one.
 
 Editing keeps the file as it is, comments included, and changes single lines; the result is parsed again before it is
 believed.
@@ -109,7 +110,8 @@ def setup(text: str, name: str = "config.toml") -> str:
         (NRI, "disable", False),
     )
     for plugin, key, value in wanted:
-        if _table(parse(text, name), plugin).get(key) is value:
+        found = _table(parse(text, name), plugin).get(key)
+        if found is value or (key == "enable_cdi" and version == NEWEST and found is None):
             continue
         text = _set(text, plugin, key, "true" if value else "false")
         try:

@@ -178,6 +178,13 @@ def test_setup_turns_on_what_is_needed_and_nothing_else(text):
     assert all(line in after.splitlines() for line in before_lines)
 
 
+def test_setup_writes_no_switch_that_the_newest_containerd_does_not_know():
+    assert "enable_cdi" not in containerd.setup(V3_DEFAULT)
+    assert "enable_cdi = true" in containerd.setup(V2_DEFAULT)
+    off = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n  enable_cdi = false\n"
+    assert "enable_cdi = true" in containerd.setup(off)
+
+
 def test_setup_keeps_comments_and_indentation():
     after = containerd.setup(REAL)
     assert "    enable_selinux = false   # keep me" in after
