@@ -21,7 +21,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from dynamic_memory.nri import hooks, mux, ttrpc
-from dynamic_memory.nri.errors import CallFailed, Code, Disconnected, Refused, UnsafeRuntime
+from dynamic_memory.nri.errors import CallFailed, Code, Disconnected, ProtocolError, Refused, UnsafeRuntime
 from dynamic_memory.nri.events import DEFAULT_TIMEOUT, Event, Runtime, mask
 from dynamic_memory.nri.mux import Mux
 from dynamic_memory.nri.proto.nri_pb2 import (
@@ -120,7 +120,10 @@ class Session:
         answer = await self._client.call(
             RUNTIME_SERVICE, "UpdateContainers", request.SerializeToString(), max(timeout, DEFAULT_TIMEOUT)
         )
-        return list(UpdateContainersResponse.FromString(answer).failed)
+        try:
+            return list(UpdateContainersResponse.FromString(answer).failed)
+        except DecodeError as error:
+            raise ProtocolError(f"the answer to UpdateContainers is none: {error}") from error
 
     async def close(self, why: str) -> None:
         """End it."""
