@@ -9,9 +9,11 @@ import json
 import logging
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.support.fake_kube import FakeKube
 from tests.support.fake_kubelet import FakeKubelet
 from tests.support.machine import GIB, MIB, Node, build, put
@@ -40,7 +42,7 @@ def short():
 
 
 @pytest.mark.parametrize("version", ["v1.DRAPlugin", "v1beta1.DRAPlugin"])
-async def test_R1_R12_a_node_without_a_fabric_serves_its_own_memory(short, version):
+async def test_R1_R12_O14_a_node_without_a_fabric_serves_its_own_memory_and_ends_clean(short, version):
     root = build(short / "root", [Node(0, 4 * GIB, pools={2 * MIB: 64})])
     put(root / "proc/sys/kernel/random/boot_id", "a-boot")
     kube, ready = FakeKube(), Readiness()
@@ -79,6 +81,96 @@ async def test_R1_R12_a_node_without_a_fabric_serves_its_own_memory(short, versi
         with contextlib.suppress(asyncio.CancelledError):
             await task
     assert list(short.rglob("*.sock")) == []
+
+
+@contextlib.asynccontextmanager
+async def running(short, size=4 * GIB):
+    """A driver with local memory alone; gives the API server, a kubelet and what is ready."""
+    root = build(short / "root", [Node(0, size, pools={2 * MIB: 64})])
+    put(root / "proc/sys/kernel/random/boot_id", "a-boot")
+    kube, ready = FakeKube(), Readiness()
+    kube.put(NODES, {"metadata": {"name": "n1", "uid": "node-uid"}})
+    config = DriverConfig(
+        host=HostConfig(root=root),
+        local=LocalConfig(root=root),
+        node_name="n1",
+        kubelet_root=str(short / "k"),
+        cdi_dir=str(short / "cdi"),
+        state_dir=str(short / "state"),
+    )
+    driver = Driver(config, kube=kube, fabric=NoFabric(), host=open_host(config.host, fabric=False), ready=ready)
+    task = asyncio.create_task(driver.run())
+    try:
+        yield kube, FakeKubelet(config.registry_folder), ready
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(what, seconds=10):
+    async with asyncio.timeout(seconds):
+        while not (found := what()):
+            await clock.sleep(0.02)
+    return found
+
+
+async def test_O7_a_driver_is_ready_when_the_kubelet_has_taken_it_and_not_before(short):
+    async with running(short) as (_, kubelet, ready):
+        await until(lambda: "[+]slices" in ready.report())
+        assert not ready
+        assert "[-]kubelet" in ready.report()
+        await kubelet.register()
+        await until(lambda: bool(ready))
+        kubelet.refuse = "the name is taken"
+        await kubelet.register()
+        assert not ready
+        assert "the name is taken" in ready.report()
+
+
+def metric(name, **labels):
+    return REGISTRY.get_sample_value(f"dynamic_memory_driver_{name}", labels or None)
+
+
+async def test_O8_what_is_there_what_is_held_and_what_was_done_can_be_measured(short):
+    async with running(short) as (kube, kubelet, ready):
+        await kubelet.register()
+        await until(lambda: bool(ready))
+        before = [metric("prepare_seconds_count", result=result) or 0 for result in ("ok", "error")]
+        good = kube.put(RESOURCE_CLAIMS, local_claim(result(size="1Gi")))["metadata"]
+        bad = kube.put(RESOURCE_CLAIMS, local_claim(result(device="numa7-4ki"), name="bad"))["metadata"]
+        kube.put(PODS, pod_body())
+        await kubelet.prepare(("app", "near", good["uid"]), ("app", "bad", bad["uid"]))
+        after = [metric("prepare_seconds_count", result=result) for result in ("ok", "error")]
+        assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1]
+        assert metric("local_bytes", device="numa0-2mi") == 128 * MIB
+        await until(lambda: metric("local_allocated_bytes", device="numa0-4ki") == GIB)
+        done = metric("unprepare_seconds_count", result="ok") or 0
+        await kubelet.unprepare(("app", "near", good["uid"]))
+        assert metric("unprepare_seconds_count", result="ok") == done + 1
+
+
+async def test_O10_200_claims_of_one_node_all_succeed(short):
+    """All at once, over the real socket, with a record and a file each; prints what it took."""
+    async with running(short, size=64 * GIB) as (kube, kubelet, ready):
+        await kubelet.register()
+        await until(lambda: bool(ready))
+        claims = []
+        for number in range(200):
+            body = local_claim(result(size="256Mi"), name=f"c{number}", pods=(f"p{number}",))
+            meta = kube.put(RESOURCE_CLAIMS, body)["metadata"]
+            kube.put(PODS, pod_body(f"p{number}", claims={"mem": meta["name"]}))
+            claims.append(("app", meta["name"], meta["uid"]))
+        began = time.perf_counter()
+        answers = [await kubelet.prepare(claim) for claim in claims]
+        prepared = time.perf_counter() - began
+        assert [answer.error for each in answers for answer in each.values()] == [""] * 200
+        assert len(list((short / "cdi").iterdir())) == 200
+        began = time.perf_counter()
+        for claim in claims:
+            assert await kubelet.unprepare(claim) == {claim[2]: ""}
+        print(f"200 claims: Prepare {prepared:.1f} s, Unprepare {time.perf_counter() - began:.1f} s")
+        assert list((short / "cdi").iterdir()) == []
 
 
 def test_a_file_system_takes_the_claimed_bytes_and_not_one_more(tmp_path):

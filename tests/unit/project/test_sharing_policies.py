@@ -124,3 +124,53 @@ def test_S2_a_claim_of_ours_is_reserved_for_one_pod(reserved: list[str], driver:
         }
     }
     assert bool(ask("dynamic-memory-claim-sharing", object=body)) is refused
+
+
+RIGHTS = {
+    (body["kind"], body["metadata"]["name"]): body["rules"]
+    for body in yaml.safe_load_all((DEPLOY / "10-rbac.yaml").read_text())
+    if body["kind"] in {"ClusterRole", "Role"}
+}
+
+
+def test_O13_a_driver_has_the_rights_that_it_needs() -> None:
+    rights = {
+        (group, resource): sorted(rule["verbs"])
+        for rule in RIGHTS["ClusterRole", "dynamic-memory-driver"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert rights == {
+        ("resource.k8s.io", "resourceclaims"): ["get", "list", "watch"],
+        ("resource.k8s.io", "resourceclaims/status"): ["patch"],
+        ("resource.k8s.io", "resourceclaims/driver"): ["associated-node:patch"],
+        ("resource.k8s.io", "resourceslices"): ["create", "delete", "get", "list", "patch", "watch"],
+        ("", "nodes"): ["get"],
+        ("", "pods"): ["get"],
+        ("", "events"): ["create", "patch"],
+        ("certificates.k8s.io", "certificatesigningrequests"): ["create", "get"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("token", "node", "driver", "refused"),
+    [
+        ("n1", "n1", "dra.memory", False),
+        ("n1", "n2", "dra.memory", True),
+        ("n1", None, "dra.memory", True),
+        (None, "n1", "dra.memory", True),
+        ("n1", "n1", "gpu.example", True),
+    ],
+)
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+def test_O13_a_driver_writes_slices_of_its_own_node_only(
+    token: str | None, node: str | None, driver: str, refused: bool, operation: str
+) -> None:
+    key = "authentication.kubernetes.io/node-name"
+    user = {
+        "username": "system:serviceaccount:dynamic-memory:driver",
+        "extra": {key: [token]} if token else {},
+    }
+    body = {"spec": {"driver": driver, "pool": {"name": f"{node}/mem"}, **({"nodeName": node} if node else {})}}
+    request = {"userInfo": user, "operation": operation}
+    assert bool(ask("dynamic-memory-driver-slices", object=body, old_object=body, request=request)) is refused
