@@ -92,7 +92,9 @@ def recognise(container: Container, claim_of: ClaimOf, owned: Iterable[ClaimSett
         for key, request in _usable(container, claim).items()
     }
     devices = {found[1] for name in container.cdi if (found := parse_device(name)) is not None}
-    told, named = _keys(container, granted), _claims(container)
+    told, named = _exact(container, granted), _claims(container)
+    exact = told is not None
+    told = _keys(container) if told is None else told
     if len(devices) + len(told) + len(named) > MAX_CLAIMS:
         raise Refused(f"container {container.name} names more than {MAX_CLAIMS} claims")
     for key in sorted(devices | told):
@@ -102,17 +104,21 @@ def recognise(container: Container, claim_of: ClaimOf, owned: Iterable[ClaimSett
         granted |= _granted(container, uid, "", claim_of)
     if container.shows_cdi:
         _no_forgery(container, devices, told, named)
-    _as_prepared(container, granted)
+    if not exact:
+        _as_prepared(container, granted)
     return [granted[key] for key in sorted(granted)]
 
 
-def _keys(container: Container, granted: dict[str, RequestSettings]) -> set[str]:
+def _exact(container: Container, granted: dict[str, RequestSettings]) -> set[str] | None:
+    """Return what `_keys` does if the environment says, word for word, what the claims set; None if not."""
+    known = {f"{name}={value}": key for key, request in granted.items() for name, value in request.env.items()}
+    ours = [known.get(entry, "") for entry in container.env if entry.startswith(environment.PREFIX)]
+    return set(ours) if all(ours) else None
+
+
+def _keys(container: Container) -> set[str]:
     """Return the keys that the environment names."""
     ours = [entry for entry in container.env if entry.startswith(environment.PREFIX)]
-    # nearly always they are what the claims set, word for word, and need not be understood
-    known = {f"{name}={value}": key for key, request in granted.items() for name, value in request.env.items()}
-    if all(entry in known for entry in ours):
-        return {known[entry] for entry in ours}
     if len(ours) > MAX_CLAIMS:
         raise Refused(f"container {container.name} has more than {MAX_CLAIMS} variables {environment.PREFIX}*")
     try:

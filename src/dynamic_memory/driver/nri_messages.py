@@ -27,6 +27,7 @@ NATIVE = "dra.memory/native-hugepages"
 """Annotation of a container whose spec asks for huge pages besides its claims: otherwise, after a restart of the
 driver, nobody could tell one from the other."""
 MEMORY_MIN = "memory.min"
+NOTHING = Native()
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -42,6 +43,8 @@ def page_of(name: str) -> int | None:
 
 def native_of(resources: LinuxResources) -> Native:
     """Return what the kubelet asks for, from a container that is about to be created."""
+    if not resources.ByteSize():
+        return NOTHING
     limit, swap = resources.memory.limit.value, resources.memory.swap.value
     return Native(
         memory=limit if limit > 0 else None,

@@ -62,6 +62,7 @@ class MemoryPlugin:
         self._records = records
         self._pods = LivePods(cgroups)
         self._runtime: Runtime | None = None
+        self._shows_cdi = False
         self._settings: dict[str, tuple[ClaimRecord, ClaimSettings | None]] = {}
         self._repair: asyncio.Task[None] | None = None
 
@@ -85,6 +86,7 @@ class MemoryPlugin:
     def configure(self, runtime: Runtime) -> None:
         """Take note of the runtime."""
         self._runtime = runtime
+        self._shows_cdi = runtime.shows_cdi
         if not runtime.has_memory_policy:
             log.warning(
                 "the runtime has no memory policies: fabric memory is not preferred", extra={"runtime": str(runtime)}
@@ -93,7 +95,7 @@ class MemoryPlugin:
     def synchronize(self, pods: Sequence[PodSandbox], containers: Sequence[Container]) -> list[ContainerUpdate]:
         """Learn what exists, and mend what differs (a container was started or changed while nobody was connected)."""
         self._pods.clear()
-        of_sandbox = {pod.id: pod for pod in pods}
+        of_sandbox: dict[str, tuple[PodSandbox, LivePod]] = {}
         owned: dict[str, list[ClaimSettings]] = {}
         for record in self._records.all():
             claim = self._claim(record.uid)
@@ -102,14 +104,15 @@ class MemoryPlugin:
         for pod in pods:
             live = self._add(pod)
             # its containers may have ended while nobody was told
-            live.managed = pod.uid in owned
+            live.managed = live.uid in owned
+            of_sandbox[pod.id] = pod, live
         updates: list[ContainerUpdate] = []
         for container in containers:
-            pod_of = of_sandbox.get(container.pod_sandbox_id)
-            if pod_of is None or container.state == CONTAINER_STOPPED:
+            pod_of, live_of = of_sandbox.get(container.pod_sandbox_id, (None, None))
+            if pod_of is None or live_of is None or container.state == CONTAINER_STOPPED:
                 continue
             try:
-                update = self._found(pod_of, container, owned.get(pod_of.uid, []))
+                update = self._found(live_of, container, owned.get(live_of.uid, []))
             except Exception:  # one container must not cost all others their settings
                 log.exception("a container could not be looked at", extra={"container": container.id})
                 continue
@@ -177,7 +180,7 @@ class MemoryPlugin:
     # --- parts
 
     def _create(self, pod: PodSandbox, container: Container) -> CreateContainerResponse | None:
-        told = self._told(pod, container)
+        told = self._told(pod.uid, container)
         owned = list(self._owned(pod.uid))
         native = nri_messages.native_of(container.linux.resources)
         live = self._add(pod)
@@ -188,7 +191,7 @@ class MemoryPlugin:
             self._apply(live)
             return None
         try:
-            plan = plan_container(claims, native, self.facts)
+            plan = plan_container(claims, native, self._pods.facts)
         except NoHome as error:
             raise Refused(f"container {container.name}: {error}") from error
         self._pods.hold(live, container.name, held)
@@ -225,11 +228,9 @@ class MemoryPlugin:
             REFUSED.inc()
             raise
 
-    def _found(self, pod: PodSandbox, container: Container, owned: Sequence[ClaimSettings]) -> ContainerUpdate | None:
+    def _found(self, live: LivePod, container: Container, owned: Sequence[ClaimSettings]) -> ContainerUpdate | None:
         """Take note of a container that exists; return how it has to change."""
-        told = self._told(pod, container)
-        native = nri_messages.reported_native(container)
-        live = self._add(pod)
+        told = self._told(live.uid, container)
         claims: list[RequestSettings] = []
         if owned or nri_claims.says_anything(told):
             try:
@@ -238,16 +239,18 @@ class MemoryPlugin:
                 # it was started while nobody could refuse it; it gets no huge pages of others
                 log.error(  # noqa: TRY400 - the reason is the whole story
                     "a container uses a claim that is not its own",
-                    extra={"pod": pod.uid, "container": container.name, "why": str(refused)},
+                    extra={"pod": live.uid, "container": container.name, "why": str(refused)},
                 )
+                native = nri_messages.reported_native(container)
                 nothing = plan_container((), native, self.facts)
                 return nri_messages.update(container.id, nothing, native, container.linux.resources)
         if not claims:
             plain = nri_messages.native_of(container.linux.resources)
             self._pods.hold(live, container.name, Held(id=container.id, claims=(), native=plain))
             return None
+        native = nri_messages.reported_native(container)
         self._pods.hold(live, container.name, Held(id=container.id, claims=tuple(claims), native=native))
-        plan = plan_container(claims, native, self.facts)
+        plan = plan_container(claims, native, self._pods.facts)
         return nri_messages.update(container.id, plan, native, container.linux.resources)
 
     def _held(self, pod: PodSandbox, container: Container) -> Held | None:
@@ -277,13 +280,13 @@ class MemoryPlugin:
             if count % PAUSE_AFTER == 0:
                 await asyncio.sleep(0)  # noqa: TID251 - gives way, and waits for nothing
 
-    def _told(self, pod: PodSandbox, container: Container) -> nri_claims.Container:
+    def _told(self, pod: str, container: Container) -> nri_claims.Container:
         return nri_claims.Container(
-            pod=pod.uid,
+            pod=pod,
             name=container.name,
             cdi=[device.name for device in container.cdi_devices],
             env=[entry for entry in container.env if entry.startswith(nri_claims.PREFIXES)],
-            shows_cdi=self._runtime is not None and self._runtime.shows_cdi,
+            shows_cdi=self._shows_cdi,
         )
 
     def _claim(self, uid: str) -> ClaimSettings | None:

@@ -138,6 +138,8 @@ def settings_of(record: ClaimRecord) -> ClaimSettings | None:
 def combine(requests: Iterable[RequestSettings]) -> ContainerSettings:
     """Return what a container with several claims gets: amounts are added up, nodes united."""
     all_of = list({request.key: request for request in requests}.values())
+    if len(all_of) == 1:
+        return _alone(all_of[0])
 
     def amount(mode: Mode) -> int:
         return sum(request.memory + request.far_memory for request in all_of if request.mode is mode)
@@ -155,6 +157,21 @@ def combine(requests: Iterable[RequestSettings]) -> ContainerSettings:
         advised=amount(Mode.ADVISE),
         hugepages=hugepages,
         env={name: value for request in all_of for name, value in request.env.items()},
+    )
+
+
+def _alone(request: RequestSettings) -> ContainerSettings:
+    """Return what a container with one device gets: nearly all of them, while the runtime waits."""
+    amount = {str(request.mode): request.memory + request.far_memory}
+    return ContainerSettings(
+        memory_nodes=request.memory_nodes,
+        hugepage_nodes=request.hugepage_nodes,
+        far_nodes=request.far_nodes,
+        limit=amount.get("limit", 0),
+        protect=amount.get("protect", 0),
+        advised=amount.get("advise", 0),
+        hugepages=request.hugepages,
+        env=request.env,
     )
 
 
