@@ -20,7 +20,7 @@ from prometheus_client import Gauge
 
 from dynamic_memory.api.kinds import NODES
 from dynamic_memory.api.names import CAPACITY_SIZE, DRIVER, MANAGER_DRIVER, memory_pool
-from dynamic_memory.api.resource import ResourceSlice
+from dynamic_memory.api.resource import ResourceClaim, ResourceSlice
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.config import LocalConfig
 from dynamic_memory.driver.grants import totals
@@ -83,13 +83,14 @@ class LocalSlices:
         self._kube = kube
         self._node = node
         self._reader = reader
-        self._claims = claims
         self._records = records
         self._slices = slices
         self._config = config
         self._simulated = simulated
         self._topology: Topology | None = None
         self._since: dict[str, str] = {}
+        self._allocated: dict[str, dict[str, int]] = {}
+        self._totals: dict[str, int] = {}
         self._form: MappingForm | None = None
         self._probed = False
         self._last: list[dict[str, Any]] | None = None
@@ -98,7 +99,7 @@ class LocalSlices:
         self.devices: dict[str, LocalDevice] = {}
         self.published = asyncio.Event()
         slices.subscribe(self._slice_changed)
-        claims.informer.subscribe(lambda _change: self._dirty.set())
+        claims.informer.subscribe(self._claim_changed)
 
     @property
     def config(self) -> LocalConfig:
@@ -188,20 +189,28 @@ class LocalSlices:
 
     def taken(self) -> dict[str, int]:
         """Return the bytes that claims hold, by device: allocated ones, and what is prepared and not given back."""
-        held: dict[str, int] = {}
-        allocated = set()
-        for claim in self._claims.all():
-            results = local_results(claim, self._node)
-            if results:
-                allocated.add(claim.metadata.uid)
-            for result in results:
-                size = _size(result.consumed_capacity)
-                held[result.device] = held.get(result.device, 0) + size
+        held = {device: size for device, size in self._totals.items() if size}
         for record in self._records.all():
-            if record.local and record.uid not in allocated:
+            if record.local and record.uid not in self._allocated:
                 for (_, device), size in totals(record.local).items():
                     held[device] = held.get(device, 0) + size
         return held
+
+    def _claim_changed(self, change: Change[ResourceClaim]) -> None:
+        """Keep the sums as claims come and go: they are asked for at each change, with any number of claims."""
+        uid = change.object.metadata.uid
+        results = local_results(change.object, self._node) if change.type != "deleted" else []
+        now: dict[str, int] = {}
+        for result in results:
+            now[result.device] = now.get(result.device, 0) + _size(result.consumed_capacity)
+        before = self._allocated.pop(uid, {})
+        if now:
+            self._allocated[uid] = now
+        for sign, each in ((-1, before), (1, now)):
+            for device, size in each.items():
+                self._totals[device] = self._totals.get(device, 0) + sign * size
+        if now != before:
+            self._dirty.set()
 
     def attributes(self) -> dict[str, Mapping[str, Any]]:
         """Return the attributes of the devices by name, as they are published."""
