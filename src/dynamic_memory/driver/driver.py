@@ -101,8 +101,9 @@ class Driver:
                 self.node.metadata = MetadataFiles(config.plugin_folder / "metadata")
         self._nri: NriLink | None = None
         if config.nri is not None:
-            root = Path("/") if host.simulated else config.local_root
-            self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready)
+            own = config.local is not None and config.local.root is not None
+            root = Path("/") if host.simulated and not own else config.local_root
+            self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready, own=own)
             self.node.unenforced = self._nri.why_not
         preparer = Preparer(self.node)
         self._owners = Owners(self.node, preparer, self._pod_lives)

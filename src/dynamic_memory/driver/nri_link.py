@@ -46,6 +46,7 @@ class NriLink:
         host: the Linux of this node.
         root: folder in which `sys` and `proc` are.
         ready: where the connection is reported, as `nri`.
+        own: `root` is the machine on which the runtime starts containers, also where `host` is simulated.
         mountinfo: the mounts of this process.
 
     """
@@ -58,9 +59,11 @@ class NriLink:
         *,
         root: Path,
         ready: Readiness,
+        own: bool = False,
         mountinfo: Path = MOUNTINFO,
     ) -> None:
         self._host = host
+        self._own = own
         self._ready = ready
         self._reader = TopologyReader(root)
         self._cgroups = PodCgroups(cgroup_mounts(parse_mountinfo(mountinfo.read_text()), config.cgroup_root))
@@ -108,7 +111,18 @@ class NriLink:
 
     async def _facts(self) -> Facts:
         protects, accounting = self._cgroups.protects, self._cgroups.accounting
-        pages = (await asyncio.to_thread(self._reader.read)).huge_pages if self._cgroups.limits_hugepages else ()
+        machine = await asyncio.to_thread(self._reader.read) if self._cgroups.limits_hugepages or self._own else None
+        pages = machine.huge_pages if machine is not None and self._cgroups.limits_hugepages else ()
+        if self._host.simulated and machine is not None and self._own:
+            # the node's own memory is real, its fabric is not
+            return Facts(
+                pages=pages,
+                home=tuple(node.id for node in machine.nodes if node.cpus),
+                movable=tuple(node.id for node in machine.nodes if not node.cpus),
+                accounting=accounting,
+                protects=protects,
+                far=False,
+            )
         if self._host.simulated:
             # nodes that are not there: containers of a real runtime cannot be placed on them
             return Facts(pages=pages, accounting=accounting, protects=protects, places=False)

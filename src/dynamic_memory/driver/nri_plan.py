@@ -43,6 +43,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         accounting: huge pages count as memory.
         protects: memory can be protected.
         places: containers can be placed on nodes (not on those of a simulated host).
+        far: fabric memory is on nodes of this machine (not of a simulated host beside real memory of the node's own).
 
     """
 
@@ -52,6 +53,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     accounting: bool = False
     protects: bool = False
     places: bool = True
+    far: bool = True
 
 
 class Native(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +107,9 @@ def plan_container(claims: Sequence[RequestSettings], native: Native, facts: Fac
 
     """
     all_of = combine(claims)
-    far = {*all_of.far_nodes, *(node for node in all_of.nodes if node in facts.movable)}
-    nodes = {*all_of.nodes, *native.nodes} if all_of.nodes and facts.places else set()
+    claimed = {*all_of.memory_nodes, *all_of.hugepage_nodes, *(all_of.far_nodes if facts.far else ())}
+    far = {node for node in claimed if node in facts.movable or node in all_of.far_nodes}
+    nodes = {*claimed, *native.nodes} if claimed and facts.places else set()
     if nodes and not nodes - far:
         if not facts.home:
             raise NoHome

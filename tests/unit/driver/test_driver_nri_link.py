@@ -35,7 +35,7 @@ class Node(FakeHost):
 class Linked(World):
     """A node whose driver is connected to a runtime."""
 
-    def __init__(self, folder, host=None) -> None:
+    def __init__(self, folder, host=None, *, own=False) -> None:
         super().__init__(folder)
         (folder / "mountinfo").write_text(f"30 1 0:26 / {self.root} rw shared:1 - cgroup2 cgroup2 rw\n")
         for size in (2048, 1048576):
@@ -43,6 +43,7 @@ class Linked(World):
         node = folder / "sys/devices/system/node/node0"
         node.mkdir(parents=True)
         (node / "meminfo").write_text("Node 0 MemTotal: 1048576 kB\n")
+        (node / "cpulist").write_text("0-3\n")
         self.ready = Readiness()
         self.server = Runtime(folder / "nri.sock")
         self.link = NriLink(
@@ -52,6 +53,7 @@ class Linked(World):
             root=folder,
             ready=self.ready,
             mountinfo=folder / "mountinfo",
+            own=own,
         )
         self.link.stub._backoff = Backoff(initial=0.01, maximum=0.05)
         self.plugin = self.link.plugin
@@ -98,6 +100,14 @@ async def test_a_simulated_host_places_nothing(tmp_path):
         assert linux.resources.cpu.mems == ""
         assert not linux.HasField("memory_policy")
         assert limits(linux.resources)["2MB"] == 64 * MIB
+
+
+async def test_real_memory_of_the_node_is_placed_beside_a_simulated_fabric(tmp_path):
+    async with Linked(tmp_path, FakeHost(), own=True) as node:
+        await node.prepare(1, grant(0), grant(2, far=True))
+        linux = (await node.peer.create(node.sandbox(), node.container(claims=(1,)))).adjust.linux
+        assert linux.resources.cpu.mems == "0"
+        assert not linux.HasField("memory_policy")
 
 
 async def test_a_refusal_is_the_sentence_that_the_pod_shows(tmp_path):
