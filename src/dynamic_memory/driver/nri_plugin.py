@@ -61,8 +61,7 @@ class MemoryPlugin:
     def __init__(self, records: Records, cgroups: PodCgroups | None = None) -> None:
         self._records = records
         self._pods = LivePods(cgroups)
-        self._runtime: Runtime | None = None
-        self._shows_cdi = False
+        self._shows_cdi = self._has_policy = False
         self._settings: dict[str, tuple[ClaimRecord, ClaimSettings | None]] = {}
         self._repair: asyncio.Task[None] | None = None
 
@@ -85,8 +84,7 @@ class MemoryPlugin:
 
     def configure(self, runtime: Runtime) -> None:
         """Take note of the runtime."""
-        self._runtime = runtime
-        self._shows_cdi = runtime.shows_cdi
+        self._shows_cdi, self._has_policy = runtime.shows_cdi, runtime.has_memory_policy
         if not runtime.has_memory_policy:
             log.warning(
                 "the runtime has no memory policies: fabric memory is not preferred", extra={"runtime": str(runtime)}
@@ -199,12 +197,11 @@ class MemoryPlugin:
         if problems and any(claim.hugepages for claim in claims):
             self._pods.drop(pod.uid, container.name, container.id)
             raise Refused(f"container {container.name}: its pod cannot be given its huge pages: {problems[0]}")
-        policy = self._runtime is not None and self._runtime.has_memory_policy
         if log.isEnabledFor(logging.INFO):
             keys = [claim.key for claim in claims]
             log.info("container", extra={"pod": pod.uid, "container": container.name, "claims": keys})
         answer = CreateContainerResponse()
-        nri_messages.adjust(answer.adjust, plan, native, policy=policy)
+        nri_messages.adjust(answer.adjust, plan, native, policy=self._has_policy)
         return answer
 
     async def _create_after_reading(
