@@ -150,3 +150,22 @@ def test_S2_a_second_pod_of_a_claim_waits_and_is_told_why(stage: Scene, cluster:
     assert "FULL" in log(stage, "second")
     api.delete("Pod", "second", stage.namespace)
     stage.world.wait_gone("second", stage.namespace)
+
+
+def test_R8_a_driver_that_dies_between_prepare_and_the_start_of_the_container(stage: Scene, cluster: Cluster) -> None:
+    """What was prepared is on the disk; the kubelet, which got no answer, asks again after 60 to 90 seconds."""
+    node = cluster.node.name
+    stage.world.kill(f"driver-{node}")
+    stage.world.start_driver(node, "driver.prepared")
+    eventually(lambda: _devices(cluster), 20, "the node's own memory is published")
+    pod(stage, "late", {"resourceClaimTemplateName": "near"})
+    stage.world.died(f"driver-{node}", 60)
+    uid = stage.world.claim_of("late", stage.namespace)["metadata"]["uid"]
+    assert f"dra.memory-claim-{uid}.json" in files(stage, node)
+    assert not stage.world.running("late", stage.namespace)
+    stage.world.start_driver(node)
+    stage.world.wait_running("late", stage.namespace, timeout=120)
+    assert "FULL" in log(stage, "late")
+    stage.world.api.delete("Pod", "late", stage.namespace)
+    stage.world.wait_gone("late", stage.namespace)
+    assert f"dra.memory-claim-{uid}.json" not in files(stage, node)
