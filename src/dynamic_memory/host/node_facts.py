@@ -27,19 +27,23 @@ def read_facts(root: Path, *, cgroup_root: str | None = None, containerd: Path |
         cgroup_root: where cgroup version 2 is to be looked for, as mountinfo names it.
         containerd: its configuration file.
 
-    Raises:
-        InvalidInput: containerd's configuration cannot be understood.
-
     """
     mounts = read_mounts(root, cgroup_root)
     try:
         nodes, why = len(TopologyReader(root).read().nodes), ""
     except HostError as error:
         nodes, why = 0, str(error)
+    runtime, unclear = None, ""
+    if containerd is not None:
+        try:
+            runtime = read_runtime(containerd)
+        except InvalidInput as error:
+            unclear = str(error)
     return NodeFacts(
         mounts=mounts,
         controllers=_controllers(root, mounts),
-        runtime=read_runtime(containerd) if containerd is not None else None,
+        runtime=runtime,
+        runtime_error=unclear,
         topology_error=why,
         nodes=nodes,
     )

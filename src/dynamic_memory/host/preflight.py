@@ -58,6 +58,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
         mounts: how cgroups are mounted.
         controllers: of the cgroup version 2 root; None if they cannot be read.
         runtime: containerd's settings; None if its file is not there to read.
+        runtime_error: why its file cannot be understood.
         topology_error: why the NUMA nodes cannot be read.
         nodes: how many NUMA nodes have memory.
 
@@ -66,13 +67,14 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     mounts: CgroupMounts
     controllers: Sequence[str] | None = None
     runtime: RuntimeFacts | None = None
+    runtime_error: str = ""
     topology_error: str = ""
     nodes: int = 0
 
 
 def findings(facts: NodeFacts) -> list[Finding]:
     """Return one finding for each check that applies."""
-    return [*_cgroups(facts), *_runtime(facts.runtime), _topology(facts)]
+    return [*_cgroups(facts), *_runtime(facts.runtime, facts.runtime_error), _topology(facts)]
 
 
 def worst(found: Sequence[Finding]) -> Verdict:
@@ -172,14 +174,15 @@ def _lost(missing: Sequence[str]) -> str:
     return ", ".join(lost[name] for name in missing)
 
 
-def _runtime(runtime: RuntimeFacts | None) -> list[Finding]:
+def _runtime(runtime: RuntimeFacts | None, error: str) -> list[Finding]:
     if runtime is None:
+        why = f"cannot be understood ({error})" if error else "cannot be read"
         return [
             _finding(
                 Check.RUNTIME_HUGETLB,
                 Verdict.DEGRADED,
-                "containerd's configuration cannot be read: whether its hugetlb controller is on is not known; name "
-                "the file with --containerd-config",
+                f"containerd's configuration {why}: whether its hugetlb controller is on is not known; name the file "
+                "with --containerd-config",
             )
         ]
     mend = "run `dynamic-memory setup-runtime` and restart containerd"

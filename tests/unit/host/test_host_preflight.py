@@ -225,6 +225,14 @@ def test_facts_are_read_below_a_root(tmp_path):
     assert worst(findings(read_facts(tmp_path))) is Verdict.REFUSED
 
 
+def test_P_a_configuration_that_cannot_be_understood_is_said(tmp_path):
+    build(tmp_path, [Node(0, GIB)])
+    put(tmp_path / "config.toml", "version = 1")
+    found = {finding.check: finding for finding in findings(read_facts(tmp_path, containerd=tmp_path / "config.toml"))}
+    assert found[Check.RUNTIME_HUGETLB].verdict is Verdict.DEGRADED
+    assert "version: expected 2 or 3" in found[Check.RUNTIME_HUGETLB].text
+
+
 def test_a_node_without_numa_nodes_is_refused(tmp_path):
     facts = read_facts(tmp_path)
     found = {finding.check: finding for finding in findings(facts)}
