@@ -16,14 +16,23 @@ from dynamic_memory.fabric.none import NoFabric
 from dynamic_memory.host.config import open_host
 from dynamic_memory.kube import certificates
 from dynamic_memory.kube.client import Client
+from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process.run import Process
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 async def main(process: Process, config: DriverConfig) -> None:
     """Run the driver until the process is told to stop."""
     kube = Client.from_environment(config.kubeconfig)
+    try:
+        await run(process, config, kube)
+    finally:
+        await kube.close()
+
+
+async def run(process: Process, config: DriverConfig, kube: Kube) -> None:
+    """Run the driver with a client that is there already."""
     identity = str(Identity.node(config.owner, config.node))
     folder = Path(config.fabric.tls) if config.fabric is not None and config.fabric.tls is not None else None
     fabric: Fabric = NoFabric()
@@ -42,7 +51,6 @@ async def main(process: Process, config: DriverConfig) -> None:
             group.create_task(driver.run())
     finally:
         await fabric.close()
-        await kube.close()
 
 
 def _files(folder: Path | None) -> TlsFiles | None:

@@ -26,16 +26,14 @@ from dynamic_memory.capacity.metrics import Metrics
 from dynamic_memory.capacity.updater import Updater
 from dynamic_memory.controller import role as controller_role
 from dynamic_memory.controller.config import ControllerConfig
+from dynamic_memory.driver import role as driver_role
 from dynamic_memory.driver.config import DriverConfig
-from dynamic_memory.driver.driver import Driver
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import UserInfo
 from dynamic_memory.embedded.cluster.settings import NAMESPACE
 from dynamic_memory.fabric import role as service_role
-from dynamic_memory.fabric.client import FabricClient
 from dynamic_memory.fabric.config import ServiceConfig
-from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.host.config import open_host
 from dynamic_memory.process import clock, config
 from dynamic_memory.process.run import Process
@@ -148,15 +146,7 @@ class InlineRole(Role):
         await controller.run()
 
     async def _driver(self) -> None:
-        settings = self._settings(DriverConfig)
-        fabric = FabricClient.connect(
-            settings.fabric.address, None, identity=str(Identity.node(settings.owner, settings.node))
-        )
-        try:
-            host = open_host(settings.host)
-            await Driver(settings, kube=self._kube, fabric=fabric, host=host, ready=self.process.ready).run()
-        finally:
-            await fabric.close()
+        await driver_role.run(self.process, self._settings(DriverConfig), self._kube)
 
     async def _updater(self) -> None:
         settings = self._settings(CapacityConfig)
