@@ -10,8 +10,8 @@ PYTEST   := $(BIN)/python -m pytest
 JOBS     ?= 2
 
 .DEFAULT_GOAL := all
-.PHONY: all help install format lint types layers demo test test-long test-cluster bench build image protos protos-check \
-        cluster-bins cluster-prerequisites lock clean
+.PHONY: all help install format lint types layers demo test test-long test-cluster test-kernel bench build image protos \
+        protos-check cluster-bins cluster-prerequisites kernel-guest lock clean
 
 all: format lint types layers test build ## format, lint, types, layers, fast tests, build: what a change has to pass
 
@@ -68,6 +68,13 @@ image: $(INSTALLED) ## make the container image, an OCI archive: dist/dynamic-me
 
 test-cluster: $(INSTALLED) cluster-bins ## real Kubernetes 1.36 and 1.37, kubelet, containerd (needs root and Go)
 	$(PYTEST) -q -m "not long" tests/cluster
+
+kernel-guest: cluster-bins ## make the virtual machine of the kernel tests (needs root, Go and Debian's apt)
+	@sh tools/kernel/prerequisites.sh
+	@$(PYTHON) tools/kernel/build.py
+
+test-kernel: $(INSTALLED) kernel-guest ## a node with a kernel of its own: NUMA, hugepages, cgroup v2 (needs root and Go)
+	$(PYTEST) -q -m "not long" tests/kernel
 
 bench: $(INSTALLED) ## print ratios and percentiles, all from one run
 	$(BIN)/python -m tests.bench

@@ -119,6 +119,76 @@ def test_rule_16_a_claim_is_for_one_pod_at_a_time(cluster, place):
     reserve("other", "gpu.example.com", 2)
 
 
+# --- pods that share
+
+
+@pytest.fixture(scope="module")
+def own(cluster, place) -> str:
+    """A claim and a template for the node's own memory."""
+    for name, class_ in (("near", "dra.memory"), ("huge", "dra.hugepages-2m")):
+        body = spec(request("x", class_, "512Mi"), request("y", class_, "512Mi"))
+        cluster.api.create(claim(body, name), place)
+        cluster.api.create(template(body, name), place)
+    for source in SOURCES:  # the API server hears of a policy's parameters by watches of its own
+        eventually(
+            lambda source=source: is_refused(cluster.api, users(source, "", ""), place), 10, f"{source} is known"
+        )
+    return place
+
+
+def is_refused(api: Api, body: dict[str, Any], namespace: str) -> bool:
+    try:
+        api.create(body, namespace, dryRun="All")
+    except ApiError:
+        return True
+    return False
+
+
+def users(source: dict[str, str], *uses: str, inits: tuple[str, ...] = (), sidecar: bool = False) -> dict[str, Any]:
+    """A pod whose containers use all of a claim ("") or one request of it."""
+
+    def made(prefix: str, requests: tuple[str, ...], **more: Any) -> list[dict[str, Any]]:
+        refs = [[{"name": "mem", **({"request": each} if each else {})}] for each in requests]
+        return [
+            {"name": f"{prefix}{n}", "image": "none", "resources": {"claims": r}, **more} for n, r in enumerate(refs)
+        ]
+
+    body = pod()
+    body["spec"]["resourceClaims"] = [{"name": "mem", **source}]
+    body["spec"]["containers"] = made("c", uses)
+    body["spec"]["initContainers"] = made("i", inits, **({"restartPolicy": "Always"} if sidecar else {}))
+    return body
+
+
+SOURCES = [{kind: name} for kind in ("resourceClaimName", "resourceClaimTemplateName") for name in ("near", "huge")]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=str)
+def test_S1_containers_that_run_together_do_not_share_a_request(cluster, own, source):
+    shared = [
+        users(source, "", ""),
+        users(source, "x", "x"),
+        users(source, "x", ""),
+        users(source, "", inits=("",), sidecar=True),
+    ]
+    for body in shared:
+        assert "would share memory of one claim: give each a claim, or a request, of its own" in refusal(
+            cluster.api, body, own
+        )
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=str)
+def test_S9_S10_what_is_not_shared_is_let_through(cluster, own, source):
+    alone = [
+        users(source, ""),
+        users(source, "x", "y"),
+        users(source, "", inits=("",)),
+        users(source, "x", inits=("x",)),
+    ]
+    for body in alone:
+        cluster.api.create(body, own, dryRun="All")
+
+
 # --- pods
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "CAPACITY_EXTENTS",
     "CAPACITY_SIZE",
     "CLASS_FABRIC",
+    "CLASS_MEMORY",
     "CLASS_WINDOW",
     "DOMAIN",
     "DRIVER",
@@ -31,8 +32,10 @@ __all__ = [
     "TOUCHED_ANNOTATION",
     "DeviceKind",
     "Reason",
+    "class_of_page",
     "fabric_domain_of",
     "fabric_pool",
+    "memory_pool",
     "windows_pool",
 ]
 
@@ -49,6 +52,7 @@ SIGNER = f"{DOMAIN}/fabric-client"
 
 CLASS_FABRIC = "dra.fabric-memory"
 CLASS_WINDOW = "dra.fabric-window"
+CLASS_MEMORY = "dra.memory"
 CAPACITY_SIZE = "size"
 CAPACITY_EXTENTS = "extents"
 KIND_ATTRIBUTE = "kind"
@@ -116,3 +120,13 @@ def fabric_domain_of(pool: str) -> str | None:
 def windows_pool(node: str) -> str:
     """Name of the pool of a node's windows."""
     return f"{node}/windows"
+
+
+def memory_pool(node: str) -> str:
+    """Name of the pool of a node's own memory."""
+    return f"{node}/mem"
+
+
+def class_of_page(page: str) -> str:
+    """Name of the device class for huge pages of a size (`2Mi`): `dra.hugepages-2m`."""
+    return f"dra.hugepages-{page.lower().removesuffix('i')}"

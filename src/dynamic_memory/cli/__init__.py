@@ -32,6 +32,13 @@ COMMANDS = {
     "apiserver": Entry(
         "dynamic_memory.cli.apiserver:apiserver", "Run an API server that kubectl takes for a real one."
     ),
+    "hugepages": Entry("dynamic_memory.cli.node:hugepages", "Provision huge pages of this node."),
+    "inspect": Entry("dynamic_memory.cli.node:inspect", "Print the memory of this node as YAML."),
+    "validate": Entry("dynamic_memory.cli.node:validate", "Check that claims of this node's memory can be enforced."),
+    "manifests": Entry("dynamic_memory.cli.node:manifests", "Print the DeviceClasses for this machine's pages."),
+    "cgroups": Entry("dynamic_memory.cli.node:cgroups", "Show limits of memory and huge pages, and what hit them."),
+    "setup-runtime": Entry("dynamic_memory.cli.node:setup_runtime", "Turn on in containerd what claims need."),
+    "memtest": Entry("dynamic_memory.cli.node:memtest", "Allocate memory and tell where its pages are."),
     "certificates": Entry("dynamic_memory.cli.certificates:certificates", "Obtain and renew a role's certificate."),
 }
 

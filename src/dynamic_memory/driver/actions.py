@@ -330,7 +330,10 @@ class Actions:
             prepared = base.prepared
             if prepared is not None and prepared.tag == work.tag:
                 prepared, due = None, True
-            return msgspec.structs.replace(base.with_share(share), prepared=prepared, unprepare_due=due)
+            offered = None if base.offered and base.offered.tag == work.tag else base.offered
+            return msgspec.structs.replace(
+                base.with_share(share), prepared=prepared, offered=offered, unprepare_due=due
+            )
 
         await self._node.records.update(work.key, update)
         await self._remove_spec(work)

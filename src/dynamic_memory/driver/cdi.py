@@ -1,36 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """CDI files: how a container learns what memory its claim gave it (Container Device Interface 0.8.0).
 
-One file a claim with one device, so that writing one never depends on the others. Containers get environment variables
-now; mounts and device nodes of a share have their place in `Edits` and need no other change. A file is made whole under
-another name, in the same folder, and renamed: the runtime never sees half of one.
+One file a claim, so that writing one never depends on the others. It has one device, or, where containers may use the
+claim's requests apart from each other, one for each request: the kubelet gives a container the devices of the requests
+that it names. A file is made whole under another name, in the same folder, and renamed: the runtime never sees half of
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-__all__ = ["CLASS", "KIND", "VENDOR", "DeviceNode", "Edits", "Mount", "Specs", "device_id", "device_name", "render"]
+__all__ = [
+    "CLASS",
+    "DEVICE_PREFIX",
+    "KIND",
+    "VENDOR",
+    "DeviceNode",
+    "Edits",
+    "Mount",
+    "Specs",
+    "device_id",
+    "device_name",
+    "render",
+    "render_all",
+]
 
 VERSION = "0.8.0"
 VENDOR = "dra.memory"
 CLASS = "claim"
 KIND = f"{VENDOR}/{CLASS}"
 FILE_PREFIX = f"{VENDOR}-{CLASS}-"
+DEVICE_PREFIX = "claim-"
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A bind mount into the container."""
+    """A mount into the container: of a folder or file of the host, or of a file system of this type."""
 
     host_path: str
     container_path: str
     options: tuple[str, ...] = ()
+    type: str = ""
 
 
 class DeviceNode(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -49,29 +65,35 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
     device_nodes: tuple[DeviceNode, ...] = ()
 
 
-def device_name(uid: str) -> str:
-    """Return the name of the device of a claim."""
-    return f"claim-{uid}"
+def device_name(key: str) -> str:
+    """Return the name of the device of a claim, or of one request of it (see `grants.key_of`)."""
+    return f"{DEVICE_PREFIX}{key}"
 
 
-def device_id(uid: str) -> str:
+def device_id(key: str) -> str:
     """Return the qualified name that the kubelet passes to the runtime."""
-    return f"{KIND}={device_name(uid)}"
+    return f"{KIND}={device_name(key)}"
 
 
 def render(uid: str, edits: Edits) -> str:
-    """Return the spec file of a claim: the same text for the same edits."""
+    """Return the spec file of a claim with one device: the same text for the same edits."""
+    return render_all({uid: edits})
+
+
+def render_all(edits: Mapping[str, Edits]) -> str:
+    """Return the spec file of a claim with a device for each key: the same text for the same edits."""
+    devices = [{"name": device_name(key), "containerEdits": _edits(each)} for key, each in sorted(edits.items())]
+    spec = {"cdiVersion": VERSION, "kind": KIND, "devices": devices}
+    return msgspec.json.format(msgspec.json.encode(spec), indent=2).decode() + "\n"
+
+
+def _edits(edits: Edits) -> dict[str, Any]:
     containers: dict[str, Any] = {"env": [f"{key}={value}" for key, value in sorted(edits.env.items())]}
     if edits.mounts:
         containers["mounts"] = msgspec.to_builtins(edits.mounts)
     if edits.device_nodes:
         containers["deviceNodes"] = msgspec.to_builtins(edits.device_nodes)
-    spec = {
-        "cdiVersion": VERSION,
-        "kind": KIND,
-        "devices": [{"name": device_name(uid), "containerEdits": containers}],
-    }
-    return msgspec.json.format(msgspec.json.encode(spec), indent=2).decode() + "\n"
+    return containers
 
 
 class Specs:

@@ -125,7 +125,8 @@ def share_of(claim: ResourceClaim, node: str) -> ClaimShare | None:
         RefusedClaim: it asks in a way that this driver does not serve.
 
     """
-    ours = our_results(claim)
+    # the node's own memory is another matter, in the same claim or without fabric memory: see `local_claims`
+    ours = [result for result in our_results(claim) if result.pool != names.memory_pool(node)]
     if not ours or node_of(claim) != node:
         return None
     fabric = fabric_results(claim)

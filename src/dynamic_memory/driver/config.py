@@ -8,15 +8,17 @@ UID come from the environment (NODE_NAME, POD_UID, POD_NAME), every time and eve
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from dynamic_memory.driver.grants import Mode
 from dynamic_memory.driver.reactions import Patience
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.host.config import HostConfig
-from dynamic_memory.process.config import Seconds
+from dynamic_memory.process.config import Bytes, Seconds
 
-__all__ = ["DriverConfig", "FabricConfig", "Timing"]
+__all__ = ["DriverConfig", "FabricConfig", "LocalConfig", "NriConfig", "Timing"]
 
 
 class FabricConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,13 +73,74 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
         return Patience(orphans=self.orphans, arrival=self.arrival, host=self.host_answer)
 
 
+class LocalConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The node's own memory: NUMA nodes and huge pages.
+
+    Attributes:
+        root: folder in which `sys` and `proc` of the host are; default: that of a simulated host, else `/`.
+        reserved: bytes of NUMA nodes, by number, that are not for claims (of the system, of pods without claims).
+        rescan: how often the amounts are read again.
+        mode: how memory is enforced where a claim does not say.
+        node_allocatable: `auto` writes the KEP-5517 mapping where the cluster stores it; `off` never does.
+        metadata: give containers the file that describes their devices (KEP-5304).
+        preflight: `enforce` refuses to start where limits would not be there; `report` logs it; `off` does not look.
+        cgroup_root: where the host's cgroups are mounted.
+        containerd_config: the host's configuration of containerd; it is looked at if it can be read.
+
+    """
+
+    root: Path | None = None
+    reserved: dict[str, Bytes] = {}
+    rescan: Seconds = Seconds(5)
+    mode: Mode = Mode.LIMIT
+    node_allocatable: Literal["auto", "off"] = "auto"
+    metadata: bool = True
+    preflight: Literal["enforce", "report", "off"] = "enforce"
+    cgroup_root: str = "/sys/fs/cgroup"
+    containerd_config: str = "/etc/containerd/config.toml"
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later.
+
+        Raises:
+            InvalidInput: with the field's path.
+
+        """
+        for node, size in self.reserved.items():
+            if not node.isdecimal():
+                raise InvalidInput(f"local.reserved.{node}", "the number of a NUMA node as key", node)
+            if size < 0:
+                raise InvalidInput(f"local.reserved.{node}", "a size of 0 or more", int(size))
+        if self.rescan <= 0:
+            raise InvalidInput("local.rescan", "more than 0 seconds", float(self.rescan))
+
+
+class NriConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The container runtime, as far as it lets a plugin take part in starting containers (NRI).
+
+    Attributes:
+        socket: of the runtime.
+        name: of the plugin, as the runtime's `required_plugins` has it.
+        index: two digits; plugins are called in this order.
+        cgroup_root: where the host's cgroups are mounted.
+
+    """
+
+    socket: Path = Path("/var/run/nri/nri.sock")
+    name: str = "dra.memory"
+    index: str = "10"
+    cgroup_root: str = "/sys/fs/cgroup"
+
+
 class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """The driver of one node.
 
     Attributes:
-        owner: name of this cluster at the service.
-        fabric: where the service is.
+        owner: name of this cluster at the service; not needed without a fabric.
+        fabric: where the service is; null on a node that has no fabric.
         host: the Linux of this node, real or simulated.
+        local: the node's own memory; null to leave it to others.
+        nri: holds containers to their claims; null leaves them to what the claim's CDI file says.
         node_name: name of the Node object; default: $NODE_NAME, else the host name.
         pod_uid: tells the sockets of two driver pods apart; default: $POD_UID; empty outside a pod.
         namespace: where the certificate authority of this cluster's roles is; default: $POD_NAMESPACE, else
@@ -94,9 +157,11 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
 
     """
 
-    owner: str
-    fabric: FabricConfig
-    host: HostConfig
+    owner: str = ""
+    fabric: FabricConfig | None = None
+    host: HostConfig = HostConfig()
+    local: LocalConfig | None = None
+    nri: NriConfig | None = None
     node_name: str = ""
     pod_uid: str | None = None
     namespace: str = ""
@@ -117,7 +182,9 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
             InvalidInput: with the field's path.
 
         """
-        if not self.owner:
+        if self.fabric is None and self.local is None:
+            raise InvalidInput("fabric", "a fabric, or local memory (local), or both")
+        if self.fabric is not None and not self.owner:
             raise InvalidInput("owner", "the name of this cluster at the service", self.owner)
         if self.workers < 1:
             raise InvalidInput("workers", "at least 1", self.workers)
@@ -137,6 +204,13 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     def node(self) -> str:
         """Name of the Node object."""
         return self.node_name or os.environ.get("NODE_NAME", "") or socket.gethostname()
+
+    @property
+    def local_root(self) -> Path:
+        """Folder in which `sys` and `proc` of the node's own memory are."""
+        if self.local is not None and self.local.root is not None:
+            return self.local.root
+        return self.host.simulated.root if self.host.simulated is not None else Path("/")
 
     @property
     def ca_namespace(self) -> str:

@@ -10,14 +10,20 @@ import asyncio
 import logging
 from pathlib import Path
 
+from dynamic_memory.api.names import windows_pool
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import reboot, sockets
+from dynamic_memory.driver import kubelet_state, reboot, sockets
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.driver.health import Condition
+from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.lock import NodeLock
+from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.node import Node
+from dynamic_memory.driver.nri_link import NriLink
 from dynamic_memory.driver.orphans import Orphans
+from dynamic_memory.driver.owners import Owners
 from dynamic_memory.driver.plugin import Plugin
 from dynamic_memory.driver.prepare import Preparer
 from dynamic_memory.driver.reconciler import Reconciler
@@ -29,6 +35,7 @@ from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.interface import Host
+from dynamic_memory.host.topology import TopologyReader
 from dynamic_memory.kube.events import EventRecorder
 from dynamic_memory.kube.informer import Change, report
 from dynamic_memory.kube.interface import Kube
@@ -79,10 +86,31 @@ class Driver:
             queue=WorkQueue(),
             holder=self._lock.holder,
         )
+        if config.local is not None:
+            self.node.local = LocalSlices(
+                kube,
+                name,
+                TopologyReader(config.local_root),
+                claims=claims,
+                records=self.node.records,
+                slices=self.node.windows.slices,
+                config=config.local,
+                simulated=host.simulated and config.local.root is None,
+            )
+            if config.local.metadata:
+                self.node.metadata = MetadataFiles(config.plugin_folder / "metadata")
+        self._nri: NriLink | None = None
+        if config.nri is not None:
+            own = config.local is not None and config.local.root is not None
+            root = Path("/") if host.simulated and not own else config.local_root
+            self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready, own=own)
+            self.node.unenforced = self._nri.why_not
+        preparer = Preparer(self.node)
+        self._owners = Owners(self.node, preparer, self._pod_lives)
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
-        self._plugin = Plugin(Preparer(self.node), Unpreparer(self.node), config.timing)
+        self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
         claims.informer.subscribe(self._claim_changed)
@@ -96,10 +124,13 @@ class Driver:
             HostError: the host does not tell its boot.
 
         """
-        for check in ("kubelet", "fabric", "slices", "node lock"):
+        for check in ("kubelet", "fabric", "slices", "node lock", *(("nri",) if self._nri is not None else ())):
             self._ready.set(check, False, "starting")
         self.node.boot_id = await self.node.host.boot_id()
         await self.node.records.load()
+        if self.node.local is not None:
+            # what is not known could not be prepared, and the kubelet may ask at once
+            await self.node.local.read()
         try:
             await self._plugin.start(self._sockets.plugin)
             async with asyncio.TaskGroup() as group:
@@ -121,6 +152,24 @@ class Driver:
             await self._registration.stop()
             await self._plugin.stop()
 
+    def _conditions(self) -> list[Condition]:
+        """How the node's devices are: its own memory, and its windows."""
+        found = []
+        local = self.node.local
+        if local is not None:
+            troubles = local.troubles()
+            names = sorted({*local.devices, *troubles})
+            found = [Condition(pool=local.pool, device=name, trouble=troubles.get(name, "")) for name in names]
+        return found + [
+            Condition(pool=windows_pool(self.node.name), device=name, trouble=why)
+            for name, why in self.node.windows.troubles().items()
+        ]
+
+    def _pod_lives(self, uid: str) -> bool:
+        """Tell whether a pod is on the node; without a runtime that tells, the API alone decides."""
+        # while the runtime is away nobody knows, and nothing is handed on
+        return self._nri is not None and (bool(self._nri.why_not()) or self._nri.plugin.pods.get(uid) is not None)
+
     async def _register(self) -> None:
         await self._may_register.wait()
         await self._registration.start(self._sockets.registration)
@@ -132,27 +181,57 @@ class Driver:
             await self.node.records.load()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
+            await self._forget_stale()
             prepared = {record.uid for record in self.node.records.all() if record.prepared}
             for name in self.node.specs.prune(prepared):
                 log.info("stale CDI file removed", extra={"file": name})
             self.node.active = True
+            self._restore_specs()
             self._ready.set("node lock", True)
             log.info("this process attaches and detaches", extra={"records": len(self.node.records.all())})
             try:
                 async with asyncio.TaskGroup() as group:
                     # of two that publish, one would take back what the other says of a failure
-                    group.create_task(self.node.windows.run())
+                    if self._config.fabric is not None:
+                        group.create_task(self.node.windows.run())
+                    if self.node.local is not None:
+                        group.create_task(self.node.local.run())
+                    if self._nri is not None:
+                        # two plugins would set the same field of a container, which is then refused
+                        group.create_task(self._nri.run())
                     group.create_task(self._reconciler.run(self._config.workers))
                     group.create_task(self._orphans.run())
+                    group.create_task(self._owners.run())
                     group.create_task(self._after_reboot(before))
                     await self._resync()
             finally:
                 self.node.active = False
 
+    def _restore_specs(self) -> None:
+        """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs)."""
+        for record in self.node.records.all():
+            if record.prepared is not None and record.local and not record.prepared.tag:
+                self.node.specs.write(record.uid, record.prepared.spec)
+
+    async def _forget_stale(self) -> None:
+        """Drop what was prepared for claims that neither the cluster nor the kubelet knows any more."""
+        known = await asyncio.to_thread(kubelet_state.read, Path(self._config.kubelet_root))
+        for record in self.node.records.all():
+            if not record.local or record.shares or known is None or record.uid in known:
+                continue
+            if self.node.claims.get(record.uid) is None:
+                log.warning("nobody knows this claim any more", extra={"uid": record.uid, "claim": record.name})
+                self.node.specs.remove(record.uid)
+                if self.node.metadata is not None:
+                    self.node.metadata.remove(record.uid)
+                await self.node.records.update(record.key, lambda found: found and found.without_local())
+
     def _must_wait(self) -> None:
         """Another driver is at work: it has done what a reboot asks for, this one may serve what is ready."""
         self._ready.set("node lock", True)
         self._ready.set("slices", True)
+        if self._nri is not None:
+            self._nri.left_to_another()
         self._may_register.set()
 
     async def _after_reboot(self, keys: list[str]) -> None:
@@ -168,12 +247,17 @@ class Driver:
                 self.node.queue.add(record.key)
             for claim in self.node.claims.all():
                 self.node.queue.add(claim.metadata.uid)
+                self._owners.changed(claim)
             self._orphans.look()
+            self._restore_specs()
             self.node.windows.changed()
             await clock.sleep(self._config.timing.resync)
 
     async def _report_slices(self) -> None:
-        await self.node.windows.published.wait()
+        if self._config.fabric is not None:
+            await self.node.windows.published.wait()
+        if self.node.local is not None:
+            await self.node.local.published.wait()
         self._ready.set("slices", True)
 
     # --- what wakes what
@@ -182,6 +266,7 @@ class Driver:
         self.node.windows.changed()
         if self.node.active:
             self.node.queue.add(change.object.metadata.uid)
+            self._owners.changed(change.object)
 
     def _share_changed(self, tag: str) -> None:
         if not self.node.active:

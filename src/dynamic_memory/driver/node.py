@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import Timing
+from dynamic_memory.driver.local_slices import LocalSlices
+from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.progress import Progress
 from dynamic_memory.driver.records import Records
 from dynamic_memory.driver.reports import Reporter
@@ -32,6 +35,10 @@ class Node:
         holder: who holds the lock if this process does not.
         look_for_orphans: has memory that nobody knows looked for soon.
         names_of: namespace and name of claims that the kubelet spoke of, by UID.
+        local: the node's own memory; None if this driver leaves it to others.
+        ledger: held while what is taken of the node's own memory is added up and recorded.
+        metadata: files that describe devices inside containers; None if they are not wanted.
+        unenforced: why containers cannot be held to their claims at present; empty if they can, or need not be.
 
     """
 
@@ -52,6 +59,10 @@ class Node:
     holder: Callable[[], str] = str
     look_for_orphans: Callable[[], None] = lambda: None
     names_of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    local: LocalSlices | None = None
+    metadata: MetadataFiles | None = None
+    unenforced: Callable[[], str] = str
+    ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def simulated(self) -> bool:

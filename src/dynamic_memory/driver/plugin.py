@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DRA service on its Unix socket: v1 and v1beta1 with one handler.
+"""The DRA service on its Unix socket: v1 and v1beta1 with one handler, and the health of the devices.
 
 Every claim of a call is served on its own: one that fails has its error, the others their devices, and an unexpected
 error is an answer too. Nothing that one claim waits for stands in the way of another.
@@ -17,6 +17,7 @@ import grpc
 
 from dynamic_memory.driver import sockets
 from dynamic_memory.driver.config import Timing
+from dynamic_memory.driver.health import HEALTH_VERSIONS, Condition, health_handlers
 from dynamic_memory.driver.prepare import ClaimRef, Device, Preparer
 from dynamic_memory.driver.proto import dra_v1_pb2, dra_v1beta1_pb2
 from dynamic_memory.driver.unprepare import Unpreparer
@@ -28,7 +29,7 @@ __all__ = ["VERSIONS", "Plugin"]
 
 log = logging.getLogger(__name__)
 
-VERSIONS = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
+VERSIONS = ("v1.DRAPlugin", "v1beta1.DRAPlugin", *HEALTH_VERSIONS)
 """Newest first: the kubelet takes the first that it knows."""
 PACKAGE = "k8s.io.kubelet.pkg.apis.dra"
 MESSAGES = {"v1": dra_v1_pb2, "v1beta1": dra_v1beta1_pb2}
@@ -42,13 +43,21 @@ class Plugin:
         preparer: of the node.
         unpreparer: of the node.
         timing: how long a call may wait.
+        devices: how the node's devices are; called often.
 
     """
 
-    def __init__(self, preparer: Preparer, unpreparer: Unpreparer, timing: Timing) -> None:
+    def __init__(
+        self,
+        preparer: Preparer,
+        unpreparer: Unpreparer,
+        timing: Timing,
+        devices: Callable[[], Sequence[Condition]] = tuple,
+    ) -> None:
         self._preparer = preparer
         self._unpreparer = unpreparer
         self._timing = timing
+        self._devices = devices
         self._locks = KeyedLocks()
         self._server: grpc.aio.Server | None = None
         self._path: Path | None = None
@@ -65,6 +74,7 @@ class Plugin:
         server = grpc.aio.server()
         for version, messages in MESSAGES.items():
             server.add_generic_rpc_handlers((self._handlers(version, messages),))
+        server.add_generic_rpc_handlers(tuple(health_handlers(self._devices)))
         server.add_insecure_port(f"unix:{path}")
         await server.start()
         self._server, self._path = server, path

@@ -16,18 +16,20 @@ import msgspec
 from prometheus_client import Histogram
 
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import cdi, claims
+from dynamic_memory.driver import claim_config, claims, local_claims
 from dynamic_memory.driver.claims import ClaimShare
+from dynamic_memory.driver.grants import Grant, Mode, Owner, totals
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.records import ClaimRecord, Prepared, ShareRecord
-from dynamic_memory.errors import NeverError, RetryError
+from dynamic_memory.driver.spec import cdi_ids, far_grant, spec_of
+from dynamic_memory.errors import InvalidInput, NeverError, RetryError
 from dynamic_memory.host.interface import Region
 from dynamic_memory.process import clock
 
-__all__ = ["ClaimRef", "Device", "NotPrepared", "NotReady", "Preparer", "spec_of"]
+__all__ = ["ClaimRef", "Device", "NotPrepared", "NotReady", "Preparer"]
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +103,13 @@ class Preparer:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def prepare(self, ref: ClaimRef, until: float) -> list[Device]:
+    async def prepare(self, ref: ClaimRef, until: float, instead_of: str = "") -> list[Device]:
         """Prepare one claim; the same answer again for the same claim.
 
         Args:
             ref: the claim.
             until: when to give up waiting, on the monotonic clock.
+            instead_of: UID of a pod that owns the claim, is gone, and may be replaced.
 
         Raises:
             DynamicMemoryError: it is not prepared, and why.
@@ -115,42 +118,110 @@ class Preparer:
         began = clock.monotonic()
         result = "error"
         try:
-            devices = await self._prepare(ref, until)
+            devices = await self._prepare(ref, until, instead_of)
             result = "ok"
         finally:
             PREPARE.labels(result).observe(clock.monotonic() - began)
         return devices
 
-    async def _prepare(self, ref: ClaimRef, until: float) -> list[Device]:
+    async def _prepare(self, ref: ClaimRef, until: float, instead_of: str) -> list[Device]:
         claim = await self._claim(ref)
         share = claims.share_of(claim, self._node.name)
-        if share is None:
+        local = await self._local(ref, claim)
+        if share is None and not local:
             # results of other drivers only: nothing of ours to do, and nothing to give
             return []
-        region = await self._ready(ref, share)
-        if region is None:
-            region = await self._wait(ref, share, until)
-        spec = spec_of(self._node, ref.uid, share, region)
-        await self._record(ref, share, spec)
-        await asyncio.to_thread(self._node.specs.write, ref.uid, spec)
-        passed("cdi-written")
-        log.info("prepared", extra={"claim": str(ref), "uid": ref.uid, "tag": share.tag})
+        self._check_enforced(ref)
+        owner = await self._owner(ref, claim) if local else None
+        region = None
+        if share is not None:
+            region = await self._ready(ref, share) or await self._wait(ref, share, until)
+        far = (self._far(claim, share, region),) if share is not None and region is not None else ()
+        given = (*far, *local)
+        mounts = self._node.metadata.mounts(claim, given) if self._node.metadata is not None and local else {}
+        text = spec_of(ref.uid, given, simulated=self._node.simulated, mounts=mounts)
+        ids = cdi_ids(ref.uid, given)
+        prepared = Prepared(
+            tag=share.tag if share else "",
+            cdi_id=next(iter(ids.values())),
+            spec=text,
+            grants=given,
+            pod=claims.pods_of(claim)[0] if owner is None else None,
+        )
+        # whatever becomes of the call: all of it is done, or nothing of it
+        commit = asyncio.ensure_future(self._commit(ref, claim, share, prepared, owner, instead_of=instead_of))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait({commit})
+            raise
+        log.info("prepared", extra={"claim": str(ref), "uid": ref.uid, "tag": prepared.tag, "local": len(local)})
         passed("prepared")
-        return [
+        return self._devices(share, given, ids)
+
+    def _check_enforced(self, ref: ClaimRef) -> None:
+        """Refuse while nobody would hold containers to the claim: a runtime starts them all the same."""
+        # a driver that does not hold the node's lock is not the one that is connected
+        why = self._node.unenforced() if self._node.active else ""
+        if why:
+            raise NotReady("", f"claim {ref}: containers could not be held to it: {why}")
+
+    def _devices(self, share: ClaimShare | None, given: tuple[Grant, ...], ids: dict[str, str]) -> list[Device]:
+        found = [
             Device(
-                request=share.request,
-                pool=share.pool,
-                device=share.device,
-                share_id=share.tag,
-                cdi_ids=(cdi.device_id(ref.uid),),
-            ),
-            Device(
+                request=grant.request,
+                pool=grant.pool,
+                device=grant.device,
+                share_id=grant.share_id,
+                cdi_ids=(ids[grant.request],),
+            )
+            for grant in given
+        ]
+        if share is not None:
+            window = Device(
                 request=share.window_request,
                 pool=f"{self._node.name}/windows",
                 device=share.window,
                 share_id=share.window_share_id,
-            ),
-        ]
+            )
+            found.insert(1, window)
+        return found
+
+    def _far(self, claim: ResourceClaim, share: ClaimShare, region: Region) -> Grant:
+        configs = claim.status.allocation.devices.config if claim.status.allocation else []
+        try:
+            config = claim_config.resolve(configs, share.request, self._default_mode())
+        except InvalidInput as error:
+            raise NotPrepared(f"request {share.request}: {error}") from error
+        return far_grant(share, region, mode=config.mode, path=config.path)
+
+    def _default_mode(self) -> Mode:
+        return self._node.local.config.mode if self._node.local is not None else Mode.LIMIT
+
+    async def _local(self, ref: ClaimRef, claim: ResourceClaim) -> tuple[Grant, ...]:
+        """Return what the claim takes of the node's own memory; the same again if that was recorded before."""
+        results = local_claims.local_results(claim, self._node.name)
+        if not results:
+            return ()
+        local = self._node.local
+        if local is None:
+            raise NotPrepared(f"claim {ref} asks for the node's own memory, which this driver does not serve (local)")
+        record = self._node.records.get(ref.uid) if self._node.active else await self._node.records.refresh(ref.uid)
+        if record is not None and record.prepared is not None:
+            before = {(grant.device, grant.share_id) for grant in record.local}
+            if before == {(result.device, result.share_id or "") for result in results}:
+                return record.local
+        if not local.devices:
+            await local.read()
+        return local_claims.grants_of(claim, self._node.name, local.devices, local.config.mode)
+
+    async def _owner(self, ref: ClaimRef, claim: ResourceClaim) -> Owner:
+        """Return the pod that the claim is reserved for, with the containers that use it."""
+        reserved = claims.pods_of(claim)[0]
+        pod = await self._node.claims.pod(ref.namespace, reserved.name)
+        if pod is None or pod.metadata.uid != reserved.uid:
+            raise NotPrepared(f"claim {ref} is reserved for pod {reserved.name} ({reserved.uid}), which does not exist")
+        return local_claims.owner_of(pod, claim)
 
     async def _claim(self, ref: ClaimRef) -> ResourceClaim:
         claim = await self._node.claims.read(ref.namespace, ref.name, ref.uid)
@@ -163,9 +234,7 @@ class Preparer:
         if claims.our_results(claim):
             pods = claims.pods_of(claim)
             if len(pods) != 1:
-                raise NotPrepared(
-                    f"claim {ref} is reserved for {len(pods)} pods; fabric memory is for one pod at a time"
-                )
+                raise NotPrepared(f"claim {ref} is reserved for {len(pods)} pods; memory is for one pod at a time")
         return claim
 
     async def _ready(self, ref: ClaimRef, share: ClaimShare) -> Region | None:
@@ -231,16 +300,84 @@ class Preparer:
 
         await self._update(ref, share, change)
 
-    async def _record(self, ref: ClaimRef, share: ClaimShare, spec: str) -> None:
-        prepared = Prepared(tag=share.tag, cdi_id=cdi.device_id(ref.uid), spec=spec)
+    async def _commit(
+        self,
+        ref: ClaimRef,
+        claim: ResourceClaim,
+        share: ClaimShare | None,
+        prepared: Prepared,
+        owner: Owner | None,
+        *,
+        instead_of: str,
+    ) -> None:
+        """Record, then write the files; a claim whose files cannot be written gets what it took taken back."""
+        local = tuple(grant for grant in prepared.grants if not grant.far)
+        if not local:
+            await self._record(ref, share, prepared, owner, instead_of)
+            await asyncio.to_thread(self._node.specs.write, ref.uid, prepared.spec)
+            passed("cdi-written")
+            return
+        async with self._node.ledger:
+            if not self._node.active:
+                await self._node.records.load()
+            before = self._node.records.get(ref.uid)
+            self._check_ledger(before, local)
+            await self._record(ref, share, prepared, owner, instead_of)
+        try:
+            if self._node.metadata is not None:
+                attributes = self._node.local.attributes() if self._node.local is not None else {}
+                await asyncio.to_thread(self._node.metadata.write, claim, prepared.grants, attributes)
+            await asyncio.to_thread(self._node.specs.write, ref.uid, prepared.spec)
+        except OSError as error:
+            await self._roll_back(ref, before)
+            raise NotReady("", f"claim {ref}: its CDI file cannot be written: {error}") from error
+        passed("cdi-written")
+
+    def _check_ledger(self, before: ClaimRecord | None, local: tuple[Grant, ...]) -> None:
+        """Refuse what the node does not have, whatever the scheduler thought: the last line of defence."""
+        mine = totals(before.local) if before is not None else {}
+        local_slices = self._node.local
+        for (pool, device), size in totals(local).items():
+            others = self._node.records.taken(pool, device) - mine.get((pool, device), 0)
+            found = local_slices.devices.get(device) if local_slices is not None else None
+            total = found.size if found is not None else 0
+            if mine.get((pool, device), 0) != size and others + size > total:
+                raise NotReady(
+                    "",
+                    f"device {device} has {total} bytes, of which {others} are prepared for others: {size} do not fit",
+                )
+
+    async def _roll_back(self, ref: ClaimRef, before: ClaimRecord | None) -> None:
+        """Give back what this call took; what an earlier one prepared stays."""
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
-            mine = record.share(share.tag) if record else None
-            if record is None or mine is None or mine.state is State.RELEASING:
-                return record
-            record = record.with_share(msgspec.structs.replace(mine, committed=True))
+            if record is None:
+                return None
+            if before is None:
+                return record.without_local()
+            return msgspec.structs.replace(record, local=before.local, owner=before.owner, prepared=before.prepared)
+
+        await self._node.records.update(ref.uid, update)
+
+    async def _record(
+        self, ref: ClaimRef, share: ClaimShare | None, prepared: Prepared, owner: Owner | None, instead_of: str
+    ) -> None:
+        local = tuple(grant for grant in prepared.grants if not grant.far)
+
+        def update(record: ClaimRecord | None) -> ClaimRecord | None:
+            if share is not None:
+                mine = record.share(share.tag) if record else None
+                if record is None or mine is None or mine.state is State.RELEASING:
+                    return record
+                record = record.with_share(msgspec.structs.replace(mine, committed=True))
+            elif record is None:
+                record = ClaimRecord(key=ref.uid, uid=ref.uid, namespace=ref.namespace, name=ref.name)
+            if record.owner is not None and owner is not None and record.owner.uid not in {owner.uid, instead_of}:
+                raise NotReady("", f"claim {ref} is still prepared for pod {record.owner.name} ({record.owner.uid})")
             # it asks, so it does not take the claim for prepared
-            return msgspec.structs.replace(record, prepared=prepared, unprepare_due=False)
+            return msgspec.structs.replace(
+                record, local=local, owner=owner, prepared=prepared, offered=None, unprepare_due=False
+            )
 
         record = await self._node.records.update(ref.uid, update)
         if record is None or record.prepared != prepared:
@@ -253,23 +390,3 @@ class Preparer:
             return record.with_share(change(mine)) if record and mine else record
 
         await self._node.records.update(ref.uid, update)
-
-
-def spec_of(node: Node, uid: str, share: ClaimShare, region: Region) -> str:
-    """Return the CDI file of a claim.
-
-    A container learns of the claim that it has, and, under the claim's own name, of each if it has several.
-    """
-    numa = "" if region.node is None else str(region.node)
-    own = f"bytes={share.size};numa={numa};pool={share.pool};device={share.device};share={share.tag}"
-    edits = cdi.Edits(
-        env={
-            "DYNAMIC_MEMORY_BYTES": str(share.size),
-            "DYNAMIC_MEMORY_NUMA_NODES": numa,
-            "DYNAMIC_MEMORY_POOL": share.pool,
-            "DYNAMIC_MEMORY_SHARE_IDS": share.tag,
-            "DYNAMIC_MEMORY_SIMULATED": "true" if node.simulated else "false",
-            f"DYNAMIC_MEMORY_CLAIM_{uid.replace('-', '_')}": own,
-        }
-    )
-    return cdi.render(uid, edits)

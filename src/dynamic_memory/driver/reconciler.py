@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 
 from dynamic_memory.api.names import Reason
@@ -20,10 +21,10 @@ from dynamic_memory.driver.actions import Actions, Work
 from dynamic_memory.driver.conditions import Report
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import Facts, Step, next_step
-from dynamic_memory.driver.prepare import spec_of
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.reactions import Reaction
-from dynamic_memory.driver.records import ClaimRecord
+from dynamic_memory.driver.records import ClaimRecord, Prepared
+from dynamic_memory.driver.spec import cdi_ids, far_grant, spec_of
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.host.errors import NoRegion
 from dynamic_memory.kube.errors import ApiError
@@ -190,7 +191,7 @@ class Reconciler:
         self._trouble.pop(work.tag, None)
         record = self._node.records.get(work.key)
         if step is Step.READY and record is not None:
-            self._write_spec(work, record)
+            await self._write_spec(work, record)
         if step is Step.GONE:
             self._published.discard(work.tag)
             self._began.pop(work.tag, None)
@@ -200,7 +201,7 @@ class Reconciler:
             return Outcome(verdict=Verdict.RELEASED, reason=failure.reason, message=failure.message)
         return Outcome(verdict=FINAL[step])
 
-    def _write_spec(self, work: Work, record: ClaimRecord) -> None:
+    async def _write_spec(self, work: Work, record: ClaimRecord) -> None:
         """Write the CDI file of what the kubelet takes for prepared: it does not ask again.
 
         After a reboot that is what was prepared. After the pod of a claim was deleted by force, and while its Unprepare
@@ -212,7 +213,18 @@ class Reconciler:
             return
         share = self._actions.wanted_share(work)
         if record.unprepare_due and share is not None and work.region is not None:
-            self._node.specs.write(record.uid, spec_of(self._node, record.uid, share, work.region))
+            given = (far_grant(share, work.region), *record.local)
+            text = spec_of(record.uid, given, simulated=self._node.simulated)
+            pods = claims.pods_of(work.claim) if work.claim is not None else []
+            offered = Prepared(
+                tag=share.tag,
+                cdi_id=next(iter(cdi_ids(record.uid, given).values())),
+                spec=text,
+                grants=given,
+                pod=pods[0] if len(pods) == 1 else None,
+            )
+            await self._node.records.update(record.key, lambda found: found and _offer(found, offered))
+            self._node.specs.write(record.uid, text)
 
     # --- errors
 
@@ -307,3 +319,8 @@ class Reconciler:
             message=f"the claim cannot be read: {error}",
             delay=1.0,
         )
+
+
+def _offer(record: ClaimRecord, offered: Prepared) -> ClaimRecord:
+    """Return the record with what its CDI file says, unless Prepare was asked meanwhile."""
+    return record if record.prepared is not None else msgspec.structs.replace(record, offered=offered)

@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from dynamic_memory.driver.claims import Pod
+from dynamic_memory.driver.grants import Grant, Owner, totals
 from dynamic_memory.driver.planner import State
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.process import durable
@@ -82,15 +83,19 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """What Prepare answered: enough to answer it again, and to write the CDI file again after a reboot.
 
     Attributes:
-        tag: the share that was prepared.
-        cdi_id: name of the CDI device as the kubelet got it.
+        tag: the share of fabric memory that was prepared; empty if the claim has none.
+        cdi_id: name of the CDI device as the kubelet got it; of the first, if there are several.
         spec: the CDI file, JSON text.
+        grants: everything that the claim was given. Empty in what an earlier version wrote.
+        pod: the pod that it was prepared for, where the record names no owner (fabric memory alone).
 
     """
 
     tag: str
     cdi_id: str
     spec: str
+    grants: tuple[Grant, ...] = ()
+    pod: Pod | None = None
 
 
 class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,8 +106,11 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         uid: of the claim; empty for a share that no claim is known of.
         namespace: of the claim.
         name: of the claim.
-        shares: what it holds, and what is still being released.
+        shares: what it holds of the fabric, and what is still being released.
+        local: what it holds of the node's own memory: taken from Prepare to Unprepare.
+        owner: the pod that it is prepared for, from Prepare to Unprepare.
         prepared: what Prepare answered for the share that the claim holds.
+        offered: what the CDI file says though Prepare was not asked: see `unprepare_due`.
         unprepare_due: a share that was prepared is gone or going, and no Unprepare has succeeded since: the kubelet may
             still take the claim for prepared, and start the next pod without asking.
 
@@ -113,7 +121,10 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     namespace: str = ""
     name: str = ""
     shares: tuple[ShareRecord, ...] = ()
+    local: tuple[Grant, ...] = ()
+    owner: Owner | None = None
     prepared: Prepared | None = None
+    offered: Prepared | None = None
     unprepare_due: bool = False
     version: int = 1
 
@@ -129,7 +140,13 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def without_share(self, tag: str) -> ClaimRecord | None:
         """Return the record without this share, or None if nothing is left to remember."""
         others = tuple(s for s in self.shares if s.tag != tag)
-        return msgspec.structs.replace(self, shares=others) if others else None
+        return msgspec.structs.replace(self, shares=others) if others or self.local else None
+
+    def without_local(self) -> ClaimRecord | None:
+        """Return the record without the node's own memory and its owner, or None if nothing is left to remember."""
+        prepared = self.prepared if self.prepared and self.prepared.tag else None
+        left = msgspec.structs.replace(self, local=(), owner=None, prepared=prepared)
+        return left if left.shares else None
 
 
 Update = Callable[[ClaimRecord | None], ClaimRecord | None]
@@ -153,6 +170,8 @@ class Records:
         self._locks = folder.parent / "locks"
         self._by_key: dict[str, ClaimRecord] = {}
         self._key_of_tag: dict[str, str] = {}
+        self._taken: dict[tuple[str, str], int] = {}
+        self._keys_of_pod: dict[str, set[str]] = {}
         self._quarantined = 0
 
     @property
@@ -178,6 +197,14 @@ class Records:
     def key_of(self, tag: str) -> str | None:
         """Return the key of the record that has this tag."""
         return self._key_of_tag.get(tag)
+
+    def taken(self, pool: str, device: str) -> int:
+        """Return the bytes of one of the node's own devices that records hold; as quick with many as with one."""
+        return self._taken.get((pool, device), 0)
+
+    def owned_by(self, pod: str) -> list[ClaimRecord]:
+        """Return the records whose owner is a pod, by UID; as quick with many records as with few."""
+        return [self._by_key[key] for key in sorted(self._keys_of_pod.get(pod, ()))]
 
     async def refresh(self, key: str) -> ClaimRecord | None:
         """Read one file anew: another process may have written it."""
@@ -205,12 +232,23 @@ class Records:
         return record
 
     def _index(self, key: str, record: ClaimRecord | None) -> None:
-        for share in self._by_key[key].shares if key in self._by_key else ():
+        before = self._by_key.get(key)
+        for share in before.shares if before else ():
             self._key_of_tag.pop(share.tag, None)
+        for sign, each in ((-1, before), (1, record)):
+            for device, size in totals(each.local if each else ()).items():
+                self._taken[device] = self._taken.get(device, 0) + sign * size
+        if before is not None and before.owner is not None:
+            keys = self._keys_of_pod[before.owner.uid]
+            keys.discard(key)
+            if not keys:
+                del self._keys_of_pod[before.owner.uid]
         if record is None:
             self._by_key.pop(key, None)
             return
         self._by_key[key] = record
+        if record.owner is not None:
+            self._keys_of_pod.setdefault(record.owner.uid, set()).add(key)
         for share in record.shares:
             self._key_of_tag[share.tag] = key
 
@@ -219,6 +257,8 @@ class Records:
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._by_key.clear()
         self._key_of_tag.clear()
+        self._taken.clear()
+        self._keys_of_pod.clear()
         for path in sorted(self._folder.glob("*.json")):
             if KEY.fullmatch(path.stem):
                 self._index(path.stem, self._read(path.stem))

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.driver.driver import Driver
+from dynamic_memory.driver.local_preflight import check_node
 from dynamic_memory.fabric.client import FabricClient, TlsFiles
 from dynamic_memory.fabric.identity import Identity
+from dynamic_memory.fabric.interface import Fabric
+from dynamic_memory.fabric.none import NoFabric
 from dynamic_memory.host.config import open_host
 from dynamic_memory.kube import certificates
 from dynamic_memory.kube.client import Client
@@ -22,10 +25,15 @@ async def main(process: Process, config: DriverConfig) -> None:
     """Run the driver until the process is told to stop."""
     kube = Client.from_environment(config.kubeconfig)
     identity = str(Identity.node(config.owner, config.node))
-    folder = Path(config.fabric.tls) if config.fabric.tls is not None else None
-    fabric = FabricClient.connect(config.fabric.address, _files(folder), identity=identity)
+    folder = Path(config.fabric.tls) if config.fabric is not None and config.fabric.tls is not None else None
+    fabric: Fabric = NoFabric()
+    if config.fabric is not None:
+        fabric = FabricClient.connect(config.fabric.address, _files(folder), identity=identity)
     try:
-        driver = Driver(config, kube=kube, fabric=fabric, host=open_host(config.host), ready=process.ready)
+        host = open_host(config.host, fabric=config.fabric is not None)
+        if config.local is not None and (not host.simulated or config.local.root is not None):
+            await asyncio.to_thread(check_node, config.local, config.local_root)
+        driver = Driver(config, kube=kube, fabric=fabric, host=host, ready=process.ready)
         async with asyncio.TaskGroup() as group:
             if folder is not None:
                 group.create_task(

@@ -8,6 +8,7 @@ and uses the call's own time to get it back.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -84,6 +85,9 @@ class Unpreparer:
 
     async def _unprepare(self, ref: ClaimRef, until: float) -> None:
         node = self._node
+        if await self._is_local(ref):
+            await self._release_local(ref)
+            return
         while not node.active:
             left = until - clock.monotonic()
             if left <= 0:
@@ -100,8 +104,35 @@ class Unpreparer:
                 await self._unknown(ref, until)
         finally:
             node.progress.leave(ref.uid)
+        await self._release_local(ref)
         await self._succeeded(ref)
         log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "tags": sorted(tags)})
+        passed("unprepared")
+
+    async def _is_local(self, ref: ClaimRef) -> bool:
+        """Tell whether the claim surely has nothing of a fabric: then neither the loop nor the service is asked."""
+        record = await self._node.records.refresh(ref.uid)
+        if record is not None:
+            return not record.shares and bool(record.local) and (record.prepared is None or not record.prepared.tag)
+        claim = await self._node.claims.read(ref.namespace, ref.name, ref.uid)
+        ours = claims.our_results(claim) if claim is not None else []
+        return bool(ours) and not claims.fabric_results(claim) if claim is not None else False
+
+    async def _release_local(self, ref: ClaimRef) -> None:
+        """Give the node's own memory back: first nobody can start with it any more, then it is free."""
+        node = self._node
+        record = node.records.get(ref.uid)
+        try:
+            await asyncio.to_thread(node.specs.remove, ref.uid)
+            if node.metadata is not None:
+                await asyncio.to_thread(node.metadata.remove, ref.uid)
+        except OSError as error:
+            raise StillHeld("", f"the CDI file of claim {ref} cannot be removed: {error}") from error
+        if record is None or not record.local:
+            return
+        passed("cdi-removed")
+        await node.records.update(ref.uid, lambda found: found and found.without_local())
+        log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "local": len(record.local)})
         passed("unprepared")
 
     async def _write_releasing(self, ref: ClaimRef) -> set[str]:
@@ -128,7 +159,7 @@ class Unpreparer:
                     base = base.with_share(
                         msgspec.structs.replace(mine, state=State.RELEASING, pods=tuple(known.values()))
                     )
-            return msgspec.structs.replace(base, prepared=None, unprepare_due=True)
+            return msgspec.structs.replace(base, prepared=None, offered=None, unprepare_due=True)
 
         await node.records.update(ref.uid, update)
         passed("releasing-recorded")
@@ -159,7 +190,9 @@ class Unpreparer:
         """Remember that the kubelet does not take the claim for prepared any more."""
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
-            return msgspec.structs.replace(record, unprepare_due=False) if record and record.unprepare_due else record
+            if record is None or not record.unprepare_due:
+                return record
+            return msgspec.structs.replace(record, offered=None, unprepare_due=False)
 
         await self._node.records.update(ref.uid, update)
 

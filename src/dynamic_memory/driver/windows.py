@@ -201,6 +201,12 @@ class Windows:
             taints.append(Taint(ATTACH_FAILED_TAINT, self._holds[window.device].since))
         return taints
 
+    def troubles(self) -> dict[str, str]:
+        """Return why each window is not well, by device; empty for one that is."""
+        capacity = self._view.capacity
+        windows = [w for w in capacity.hosts if w.node == self._node] if capacity is not None else []
+        return {window.device: "" if window.healthy else window.why or "the path is down" for window in windows}
+
     def _adopt(self) -> None:
         """Keep the taints that an earlier process left, until a probe finds the window well."""
         if self._adopted:

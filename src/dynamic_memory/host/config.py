@@ -57,24 +57,34 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forb
     """The Linux of this node.
 
     Attributes:
-        simulated: a kernel made of files; the only kind so far, so it has to be there.
+        simulated: a kernel made of files; without it the real one is meant, which has no fabric memory yet.
+        root: folder in which `sys` and `proc` of the real one are.
         deadline: seconds that one operation may take before it is ended.
 
     """
 
     simulated: SimulatedHostConfig | None = None
+    root: Path = Path("/")
     deadline: Seconds = Seconds(60)
 
 
-def open_host(config: HostConfig) -> Host:
+def open_host(config: HostConfig, *, fabric: bool = True) -> Host:
     """Return the host that the configuration names; a simulated one is made if it is not there yet.
 
+    Args:
+        config: which one.
+        fabric: it has to be able to have fabric memory.
+
     Raises:
-        InvalidInput: the configuration asks for a real one, which does not exist yet.
+        InvalidInput: the configuration asks for fabric memory on a real host, which is not supported yet.
 
     """
-    if config.simulated is None:
+    if config.simulated is None and fabric:
         raise InvalidInput("host.simulated", "the root folder of a simulated host: a real one is not supported yet")
+    if config.simulated is None:
+        from dynamic_memory.host.plain import PlainHost  # noqa: PLC0415 - one of the two is needed
+
+        return PlainHost(config.root)
     if config.deadline <= 0:
         raise InvalidInput("host.deadline", "more than 0 seconds", float(config.deadline))
     from dynamic_memory.host.simulated.host import SimulatedHost  # noqa: PLC0415 - not part of what a real host carries

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,9 +21,10 @@ from dynamic_memory.errors import NeverError
 from dynamic_memory.kube.errors import ApiError, Forbidden, Invalid, NotFound
 from dynamic_memory.kube.interface import Kube
 
-__all__ = ["MINIMUM", "ServerFacts", "UnsupportedCluster", "check_server"]
+__all__ = ["MINIMUM", "ServerFacts", "UnsupportedCluster", "check_server", "node_allocatable_form"]
 
 MINIMUM = (1, 36)
+NEW_MAPPING = (1, 37)
 
 
 class ServerFacts(msgspec.Struct, frozen=True):
@@ -107,6 +108,41 @@ async def check_server(kube: Kube, *, node: str | None = None) -> ServerFacts:
     if problems:
         raise UnsupportedCluster(problems)
     return ServerFacts(number, version.git_version, features)
+
+
+async def node_allocatable_form(kube: Kube, node: str) -> Literal["1.36", "1.37"] | None:
+    """Find out in which form the server stores the mapping of devices to resources of the node (KEP-5517).
+
+    Args:
+        kube: the API server.
+        node: the caller's node.
+
+    Returns:
+        None if the gate DRANodeAllocatableResources is off, or the server knows neither form.
+
+    Raises:
+        ApiError: it does not answer.
+
+    """
+    version = msgspec.json.decode(await kube.get_raw("/version"), type=_Version)
+    new = (int(_digits(version.major)), int(_digits(version.minor))) >= NEW_MAPPING
+    field: dict[str, Any] = (
+        {"nodeAllocatableResources": {"memory": {"mapping": {"capacityKey": "size", "capacityMultiplier": "1"}}}}
+        if new
+        else {"nodeAllocatableResourceMappings": {"memory": {"capacityKey": "size"}}}
+    )
+    body = _specimen(node)
+    device = body["spec"]["devices"][0]
+    for name in ("bindsToNode", "bindingConditions", "bindingFailureConditions", "taints"):
+        del device[name]
+    device |= field
+    try:
+        stored = (await kube.create(RESOURCE_SLICES, body, dry_run=True)).spec.devices[0]
+    except Invalid:
+        return None
+    if new:
+        return "1.37" if stored.node_allocatable_resources else None
+    return "1.36" if stored.node_allocatable_resource_mappings else None
 
 
 async def _served(kube: Kube) -> list[str]:

@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,33 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         cdi.Specs(tmp_path).write(UID, "one")
     assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from dynamic_memory.driver import cdi
+specs = cdi.Specs(Path(sys.argv[1]))
+for number in itertools.count():
+    env = {f"V{n}": str(number) * 50 for n in range(200)}
+    specs.write("u1", cdi.render("u1", cdi.Edits(env=env)))
+"""
+
+
+def test_C3_a_reader_never_sees_half_a_file_whenever_the_writer_is_killed(tmp_path):
+    path = tmp_path / "dra.memory-claim-u1.json"
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) as writer:
+            seen, end = set(), time.monotonic() + 20
+            while len(seen) < 5:
+                assert time.monotonic() < end
+                if path.exists():
+                    (device,) = json.loads(path.read_text())["devices"]
+                    env = device["containerEdits"]["env"]
+                    assert len(env) == 200
+                    assert len({entry.partition("=")[2] for entry in env}) == 1, "of one write"
+                    seen.add(env[0])
+            writer.kill()
+        json.loads(path.read_text())
+    cdi.Specs(tmp_path).prune(["u1"])
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]

@@ -7,6 +7,7 @@ import pytest
 
 from dynamic_memory.api.kinds import PODS
 from dynamic_memory.driver.prepare import ClaimRef
+from dynamic_memory.driver.settings import settings_of
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.fabric.backends.faults import Failure, Faults
 from dynamic_memory.process import clock
@@ -206,6 +207,9 @@ async def test_a_pod_that_the_kubelet_does_not_prepare_finds_its_share_in_the_cd
     text = path.read_text()
     assert new in text
     assert old not in text
+    found = settings_of(rig.record(ref))
+    assert found.may_use("uid-p2", "any", ref.uid), "a runtime that asks hears the same"
+    assert not found.may_use("uid-p1", "any", ref.uid)
     # the answer to a Prepare would have been the same file
     rig.host.busy = ""
     await rig.prepare(ref)
@@ -226,6 +230,7 @@ async def test_no_cdi_file_is_written_for_a_claim_that_the_kubelet_has_given_bac
     await clock.sleep(200)
     assert await rig.extents() == [new]
     assert rig.specs() == []
+    assert settings_of(rig.record(ref)) is None
 
 
 async def test_rule_12_an_orphan_on_the_fabric_is_released(rig):

@@ -72,7 +72,12 @@ async def test_R18_the_kubelet_registers_the_driver_and_takes_the_newest_version
     info = await kubelet.register()
     assert (info.type, info.name) == ("DRAPlugin", "dra.memory")
     assert info.endpoint == str(tmp_path / "p" / "dra.sock")
-    assert list(info.supported_versions) == ["v1.DRAPlugin", "v1beta1.DRAPlugin"]
+    assert list(info.supported_versions) == [
+        "v1.DRAPlugin",
+        "v1beta1.DRAPlugin",
+        "v1.DRAResourceHealth",
+        "v1alpha1.DRAResourceHealth",
+    ]
     assert kubelet.version == "v1.DRAPlugin"
     assert told == [(True, "")]
 

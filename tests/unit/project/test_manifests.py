@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from dynamic_memory import __version__
 from dynamic_memory.api import names
+from dynamic_memory.api.resource import DeviceAllocationConfiguration
 from dynamic_memory.capacity.config import CapacityConfig
 from dynamic_memory.controller.config import ControllerConfig
+from dynamic_memory.driver import claim_config
 from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.driver.grants import Mode
+from dynamic_memory.driver.local_classes import device_class
 from dynamic_memory.fabric.config import ServiceConfig
 from dynamic_memory.process import config
 
@@ -125,4 +131,51 @@ def test_every_policy_has_a_binding_and_fails_closed() -> None:
 
 
 def test_classes_are_those_that_the_code_names() -> None:
-    assert {body["metadata"]["name"] for body in of("DeviceClass")} == {names.CLASS_FABRIC, names.CLASS_WINDOW}
+    local = {names.CLASS_MEMORY, names.class_of_page("2Mi"), names.class_of_page("1Gi")}
+    fabric = {names.CLASS_FABRIC, names.CLASS_WINDOW}
+    assert {body["metadata"]["name"] for body in of("DeviceClass")} == fabric | local
+
+
+@pytest.mark.parametrize(("page", "huge"), [("4Ki", False), ("2Mi", True), ("1Gi", True)])
+def test_D16_classes_of_the_nodes_own_memory_are_those_that_the_command_prints(page: str, huge: bool) -> None:
+    printed = device_class(page, huge=huge)
+    (found,) = [body for body in of("DeviceClass") if body["metadata"]["name"] == printed["metadata"]["name"]]
+
+    def terms(body: dict[str, Any]) -> list[str]:
+        (selector,) = body["spec"]["selectors"]
+        return [term.strip() for term in selector["cel"]["expression"].split("&&")]
+
+    assert terms(found) == terms(printed)
+
+
+def test_the_schema_of_claim_configuration_is_the_one_that_the_driver_reads() -> None:
+    committed = json.loads((DEPLOY / "schemas/memory-config.json").read_text())
+
+    assert committed == claim_config.schema(), "write it anew: see docs/node-memory.md"
+
+
+EXAMPLES = DEPLOY.parent / "examples"
+TEMPLATES = {
+    body["metadata"]["name"]: body
+    for path in sorted((EXAMPLES / "resource-claims").glob("*.yaml"))
+    for body in yaml.safe_load_all(path.read_text())
+    if body["kind"] == "ResourceClaimTemplate"
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_example_asks_for_a_class_that_there_is_in_a_way_that_is_understood(name: str) -> None:
+    devices = TEMPLATES[name]["spec"]["spec"]["devices"]
+    classes = {body["metadata"]["name"] for body in of("DeviceClass")}
+    assert {request["exactly"]["deviceClassName"] for request in devices["requests"]} <= classes
+    configs = msgspec.convert(devices.get("config", []), list[DeviceAllocationConfiguration])
+    for request in devices["requests"]:
+        assert claim_config.resolve(configs, request["name"], Mode.LIMIT).mode is Mode.LIMIT
+
+
+def test_a_pod_of_the_examples_names_a_claim_of_the_examples() -> None:
+    for path in sorted((EXAMPLES / "pods").glob("*.yaml")):
+        for pod in yaml.safe_load_all(path.read_text()):
+            if pod["kind"] == "Pod":
+                used = {entry["resourceClaimTemplateName"] for entry in pod["spec"]["resourceClaims"]}
+                assert used <= TEMPLATES.keys(), path.name

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's connection to the container runtime: kept for ever, and not ready while it is away.
+
+A runtime without its plugin starts containers all the same. So Prepare refuses claims while there is no connection,
+and what the plugin must know of the node is read before it connects, never while a container waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge
+
+from dynamic_memory.driver.config import NriConfig
+from dynamic_memory.driver.nri_plan import Facts
+from dynamic_memory.driver.nri_plugin import MemoryPlugin
+from dynamic_memory.driver.records import Records
+from dynamic_memory.host.errors import HostError
+from dynamic_memory.host.interface import Host
+from dynamic_memory.host.mounts import cgroup_mounts, parse_mountinfo
+from dynamic_memory.host.pod_cgroups import PodCgroups
+from dynamic_memory.host.topology import TopologyReader
+from dynamic_memory.nri.stub import Stub
+from dynamic_memory.process import clock
+from dynamic_memory.process.readiness import Readiness
+
+__all__ = ["NriLink"]
+
+log = logging.getLogger(__name__)
+
+LATE = Counter("dynamic_memory_driver_nri_late_total", "Answers that came near the runtime's patience.", ["method"])
+CONNECTED = Gauge("dynamic_memory_driver_nri_connected", "Whether the runtime is connected and synchronized.")
+LOOK_AGAIN = 10.0
+"""Seconds between looks at the node; a memory block that comes online may be the first of a node."""
+MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+class NriLink:
+    """The plugin and its connection.
+
+    Args:
+        config: where the runtime is.
+        records: the ledger.
+        host: the Linux of this node.
+        root: folder in which `sys` and `proc` are.
+        ready: where the connection is reported, as `nri`.
+        own: `root` is the machine on which the runtime starts containers, also where `host` is simulated.
+        mountinfo: the mounts of this process.
+
+    """
+
+    def __init__(
+        self,
+        config: NriConfig,
+        records: Records,
+        host: Host,
+        *,
+        root: Path,
+        ready: Readiness,
+        own: bool = False,
+        mountinfo: Path = MOUNTINFO,
+    ) -> None:
+        self._host = host
+        self._own = own
+        self._ready = ready
+        self._reader = TopologyReader(root)
+        self._cgroups = PodCgroups(cgroup_mounts(parse_mountinfo(mountinfo.read_text()), config.cgroup_root))
+        self.plugin = MemoryPlugin(records, self._cgroups)
+        self.stub = Stub(
+            self.plugin,
+            name=config.name,
+            index=config.index,
+            socket=config.socket,
+            state=self._told,
+            late=lambda method, _seconds: LATE.labels(method).inc(),
+        )
+        self._why = "the runtime has not been connected yet"
+
+    def why_not(self) -> str:
+        """Return why containers cannot be held to their claims now; empty if they can."""
+        return self._why
+
+    def left_to_another(self) -> None:
+        """Take note that another process of the driver is the one that is connected."""
+        self._ready.set("nri", True)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        self._told(False, self._why)
+        try:
+            await self._look()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_looking())
+                await self.stub.run()
+        finally:
+            self._told(False, "the driver ends")
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await clock.sleep(LOOK_AGAIN)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Read what the plugin must know of the node; keep what was known if it cannot be read."""
+        try:
+            self.plugin.facts = await self._facts()
+        except HostError as error:
+            log.warning("the node cannot be read", extra={"why": str(error)})
+
+    async def _facts(self) -> Facts:
+        protects, accounting = self._cgroups.protects, self._cgroups.accounting
+        machine = await asyncio.to_thread(self._reader.read) if self._cgroups.limits_hugepages or self._own else None
+        pages = machine.huge_pages if machine is not None and self._cgroups.limits_hugepages else ()
+        if self._host.simulated and machine is not None and self._own:
+            # the node's own memory is real, its fabric is not
+            return Facts(
+                pages=pages,
+                home=tuple(node.id for node in machine.nodes if node.cpus),
+                movable=tuple(node.id for node in machine.nodes if not node.cpus),
+                accounting=accounting,
+                protects=protects,
+                far=False,
+            )
+        if self._host.simulated:
+            # nodes that are not there: containers of a real runtime cannot be placed on them
+            return Facts(pages=pages, accounting=accounting, protects=protects, places=False)
+        nodes = [node for node in (await self._host.memory()).nodes if node.total]
+        return Facts(
+            pages=pages,
+            home=tuple(node.id for node in nodes if not node.movable),
+            movable=tuple(node.id for node in nodes if node.movable),
+            accounting=accounting,
+            protects=protects,
+        )
+
+    def _told(self, connected: bool, why: str) -> None:
+        self._why = "" if connected else why or "the runtime is not connected"
+        CONNECTED.set(1 if connected else 0)
+        self._ready.set("nri", connected, self._why)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver as a plugin of the container runtime: a container with a claim gets what the claim says, or is refused.
+
+Rules: the ledger decides (see `nri_claims`); a container without claims is not touched; an answer needs no network and
+no disk (a record that this process has not seen is read once, before a container is refused for it); what the kubelet
+changes later cannot take away what a claim gave; what was missed while there was no connection is mended when it is
+back. A container that cannot get what it must have is refused rather than started without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from prometheus_client import Counter
+
+from dynamic_memory.driver import nri_claims, nri_messages
+from dynamic_memory.driver.nri_claims import NotGranted, recognise
+from dynamic_memory.driver.nri_plan import Facts, NoHome, plan_container
+from dynamic_memory.driver.nri_pods import Held, LivePod, LivePods
+from dynamic_memory.driver.records import ClaimRecord, Records
+from dynamic_memory.driver.settings import ClaimSettings, RequestSettings, settings_of
+from dynamic_memory.errors import DynamicMemoryError
+from dynamic_memory.host.pod_cgroups import PodCgroups
+from dynamic_memory.nri.errors import Refused
+from dynamic_memory.nri.events import Runtime
+from dynamic_memory.nri.proto.nri_pb2 import (
+    CONTAINER_STOPPED,
+    Container,
+    ContainerUpdate,
+    CreateContainerResponse,
+    LinuxResources,
+    PodSandbox,
+)
+
+__all__ = ["MemoryPlugin"]
+
+log = logging.getLogger(__name__)
+
+REFUSED = Counter("dynamic_memory_driver_nri_refused_total", "Containers that were refused because of their claims.")
+REPAIRED = Counter(
+    "dynamic_memory_driver_nri_repaired_total", "Containers whose settings differed from their claims' and were mended."
+)
+POD_PROBLEMS = Counter("dynamic_memory_driver_nri_pod_problems_total", "Limits of pods that could not be written.")
+PAUSE_AFTER = 50
+"""Pods whose cgroups are written in one go after Synchronize; then other work has its turn."""
+
+
+class MemoryPlugin:
+    """The hooks.
+
+    Args:
+        records: the ledger.
+        cgroups: where limits of pods are written; None for nowhere.
+
+    """
+
+    def __init__(self, records: Records, cgroups: PodCgroups | None = None) -> None:
+        self._records = records
+        self._pods = LivePods(cgroups)
+        self._shows_cdi = self._has_policy = False
+        self._settings: dict[str, tuple[ClaimRecord, ClaimSettings | None]] = {}
+        self._repair: asyncio.Task[None] | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the node."""
+        return self._pods.facts
+
+    @facts.setter
+    def facts(self, facts: Facts) -> None:
+        if facts != self._pods.facts:
+            self._pods.set_facts(facts)
+
+    @property
+    def pods(self) -> LivePods:
+        """The pods of the runtime."""
+        return self._pods
+
+    # --- hooks
+
+    def configure(self, runtime: Runtime) -> None:
+        """Take note of the runtime."""
+        self._shows_cdi, self._has_policy = runtime.shows_cdi, runtime.has_memory_policy
+        if not runtime.has_memory_policy:
+            log.warning(
+                "the runtime has no memory policies: fabric memory is not preferred", extra={"runtime": str(runtime)}
+            )
+
+    def synchronize(self, pods: Sequence[PodSandbox], containers: Sequence[Container]) -> list[ContainerUpdate]:
+        """Learn what exists, and mend what differs (a container was started or changed while nobody was connected)."""
+        self._pods.clear()
+        of_sandbox: dict[str, tuple[PodSandbox, LivePod]] = {}
+        owned: dict[str, list[ClaimSettings]] = {}
+        for record in self._records.all():
+            claim = self._claim(record.uid)
+            if claim is not None and claim.owner is not None:
+                owned.setdefault(claim.owner.uid, []).append(claim)
+        for pod in pods:
+            live = self._add(pod)
+            # its containers may have ended while nobody was told
+            live.managed = live.uid in owned
+            of_sandbox[pod.id] = pod, live
+        updates: list[ContainerUpdate] = []
+        for container in containers:
+            pod_of, live_of = of_sandbox.get(container.pod_sandbox_id, (None, None))
+            if pod_of is None or live_of is None or container.state == CONTAINER_STOPPED:
+                continue
+            try:
+                update = self._found(live_of, container, owned.get(live_of.uid, []))
+            except Exception:  # one container must not cost all others their settings
+                log.exception("a container could not be looked at", extra={"container": container.id})
+                continue
+            if update is not None:
+                REPAIRED.inc()
+                log.warning(
+                    "a container differs from its claims", extra={"pod": pod_of.uid, "container": container.name}
+                )
+                updates.append(update)
+        self._repair = asyncio.create_task(self._repair_pods(self._pods.uids()))
+        return updates
+
+    def run_pod_sandbox(self, pod: PodSandbox) -> None:
+        """Take note of the pod."""
+        self._add(pod)
+
+    def create_container(
+        self, pod: PodSandbox, container: Container
+    ) -> CreateContainerResponse | Coroutine[Any, Any, CreateContainerResponse | None] | None:
+        """Give the container what its claims say, or refuse it."""
+        try:
+            return self._create(pod, container)
+        except NotGranted as refused:
+            # another process of this driver may have prepared the claim
+            return self._create_after_reading(pod, container, refused)
+        except Refused:
+            REFUSED.inc()
+            raise
+
+    def update_container(
+        self, pod: PodSandbox, container: Container, resources: LinuxResources
+    ) -> list[ContainerUpdate]:
+        """Keep what the claims gave: the kubelet sends the settings that it would have without them."""
+        held = self._held(pod, container)
+        if held is None or not held.claims:
+            return []
+        asked = nri_messages.native_of(resources)
+        native = msgspec.structs.replace(asked, hugepages=held.native.hugepages)
+        plan = plan_container(held.claims, native, self.facts)
+        if not resources.memory.HasField("limit"):
+            # it is not the memory that changes, and the limit that the claims gave is there already
+            plan = msgspec.structs.replace(plan, memory=None)
+        update = nri_messages.update(container.id, plan, native, None)
+        return [update] if update is not None else []
+
+    def post_update_pod_sandbox(self, pod: PodSandbox) -> None:
+        """Set the pod's cgroup again: the kubelet has written to it."""
+        live = self._pods.get(pod.uid)
+        if live is not None:
+            self._apply(live, again=True)
+
+    def stop_container(self, pod: PodSandbox, container: Container) -> list[ContainerUpdate]:
+        """Take back from the pod's cgroup what the container had; the claim stays its pod's."""
+        self._drop(pod, container)
+        return []
+
+    def remove_container(self, pod: PodSandbox, container: Container) -> None:
+        """As when it is stopped; pages that were still in use then are free now."""
+        self._drop(pod, container)
+
+    def remove_pod_sandbox(self, pod: PodSandbox) -> None:
+        """Forget the sandbox; the pod's claims are released by Unprepare alone."""
+        self._pods.remove(pod.uid, pod.id)
+
+    # --- parts
+
+    def _create(self, pod: PodSandbox, container: Container) -> CreateContainerResponse | None:
+        told = self._told(pod.uid, container)
+        owned = list(self._owned(pod.uid))
+        native = nri_messages.native_of(container.linux.resources)
+        live = self._add(pod)
+        claims = recognise(told, self._claim, owned) if owned or nri_claims.says_anything(told) else []
+        held = Held(id=container.id, claims=tuple(claims), native=native)
+        if not claims:
+            self._pods.hold(live, container.name, held)
+            self._apply(live)
+            return None
+        try:
+            plan = plan_container(claims, native, self._pods.facts)
+        except NoHome as error:
+            raise Refused(f"container {container.name}: {error}") from error
+        self._pods.hold(live, container.name, held)
+        problems = self._apply(live)
+        if problems and any(claim.hugepages for claim in claims):
+            self._pods.drop(pod.uid, container.name, container.id)
+            raise Refused(f"container {container.name}: its pod cannot be given its huge pages: {problems[0]}")
+        if log.isEnabledFor(logging.INFO):
+            keys = [claim.key for claim in claims]
+            log.info("container", extra={"pod": pod.uid, "container": container.name, "claims": keys})
+        answer = CreateContainerResponse()
+        nri_messages.adjust(answer.adjust, plan, native, policy=self._has_policy)
+        return answer
+
+    async def _create_after_reading(
+        self, pod: PodSandbox, container: Container, refused: NotGranted
+    ) -> CreateContainerResponse | None:
+        try:
+            read: set[str] = set()
+            while refused.claim not in read and len(read) < nri_claims.MAX_CLAIMS:
+                read.add(refused.claim)
+                try:
+                    await self._records.refresh(refused.claim)
+                except (DynamicMemoryError, OSError) as error:
+                    log.warning("a record could not be read", extra={"claim": refused.claim, "why": str(error)})
+                    break
+                try:
+                    return self._create(pod, container)
+                except NotGranted as again:
+                    refused = again
+            raise refused
+        except Refused:
+            REFUSED.inc()
+            raise
+
+    def _found(self, live: LivePod, container: Container, owned: Sequence[ClaimSettings]) -> ContainerUpdate | None:
+        """Take note of a container that exists; return how it has to change."""
+        told = self._told(live.uid, container)
+        claims: list[RequestSettings] = []
+        if owned or nri_claims.says_anything(told):
+            try:
+                claims = recognise(told, self._claim, owned)
+            except Refused as refused:
+                # it was started while nobody could refuse it; it gets no huge pages of others
+                log.error(  # noqa: TRY400 - the reason is the whole story
+                    "a container uses a claim that is not its own",
+                    extra={"pod": live.uid, "container": container.name, "why": str(refused)},
+                )
+                native = nri_messages.reported_native(container)
+                nothing = plan_container((), native, self.facts)
+                return nri_messages.update(container.id, nothing, native, container.linux.resources)
+        if not claims:
+            plain = nri_messages.native_of(container.linux.resources)
+            self._pods.hold(live, container.name, Held(id=container.id, claims=(), native=plain))
+            return None
+        native = nri_messages.reported_native(container)
+        self._pods.hold(live, container.name, Held(id=container.id, claims=tuple(claims), native=native))
+        plan = plan_container(claims, native, self._pods.facts)
+        return nri_messages.update(container.id, plan, native, container.linux.resources)
+
+    def _held(self, pod: PodSandbox, container: Container) -> Held | None:
+        live = self._pods.get(pod.uid)
+        held = live.containers.get(container.name) if live else None
+        return held if held is not None and held.id == container.id else None
+
+    def _drop(self, pod: PodSandbox, container: Container) -> None:
+        live = self._pods.drop(pod.uid, container.name, container.id)
+        if live is not None:
+            self._apply(live)
+
+    def _add(self, pod: PodSandbox) -> LivePod:
+        return self._pods.add(pod.uid, pod.id, pod.linux.cgroup_parent)
+
+    def _apply(self, live: LivePod, *, again: bool = False) -> list[str]:
+        problems = self._pods.apply(live, again=again)
+        POD_PROBLEMS.inc(len(problems))
+        return problems
+
+    async def _repair_pods(self, uids: Sequence[str]) -> None:
+        """Write the cgroups of all pods with claims; after the answer, for there may be many."""
+        for count, uid in enumerate(uids, 1):
+            live = self._pods.get(uid)
+            if live is not None:
+                self._apply(live, again=True)
+            if count % PAUSE_AFTER == 0:
+                await asyncio.sleep(0)  # noqa: TID251 - gives way, and waits for nothing
+
+    def _told(self, pod: str, container: Container) -> nri_claims.Container:
+        return nri_claims.Container(
+            pod=pod,
+            name=container.name,
+            cdi=[device.name for device in container.cdi_devices],
+            env=[entry for entry in container.env if entry.startswith(nri_claims.PREFIXES)],
+            shows_cdi=self._shows_cdi,
+        )
+
+    def _claim(self, uid: str) -> ClaimSettings | None:
+        """Return a prepared claim, made from its record once."""
+        record = self._records.get(uid)
+        if record is None:
+            self._settings.pop(uid, None)
+            return None
+        known = self._settings.get(uid)
+        if known is None or known[0] is not record:
+            known = self._settings[uid] = (record, settings_of(record))
+        return known[1]
+
+    def _owned(self, pod: str) -> Iterator[ClaimSettings]:
+        for record in self._records.owned_by(pod):
+            claim = self._claim(record.uid)
+            if claim is not None:
+                yield claim

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts that the preflight judges, read from a node below a root folder. Blocks for a few small files."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Any
+
+from dynamic_memory.errors import InvalidInput
+from dynamic_memory.host import containerd
+from dynamic_memory.host.errors import HostError
+from dynamic_memory.host.mounts import CgroupMounts, cgroup_mounts, parse_mountinfo
+from dynamic_memory.host.preflight import NodeFacts
+from dynamic_memory.host.topology import TopologyReader
+
+__all__ = ["read_facts", "read_mounts", "read_runtime"]
+
+MAX_IMPORTS = 64
+
+
+def read_facts(root: Path, *, cgroup_root: str | None = None, containerd: Path | None = None) -> NodeFacts:
+    """Return what is known of a node.
+
+    Args:
+        root: folder in which `sys` and `proc` are.
+        cgroup_root: where cgroup version 2 is to be looked for, as mountinfo names it.
+        containerd: its configuration file.
+
+    """
+    mounts = read_mounts(root, cgroup_root)
+    try:
+        nodes, why = len(TopologyReader(root).read().nodes), ""
+    except HostError as error:
+        nodes, why = 0, str(error)
+    runtime, unclear = None, ""
+    if containerd is not None:
+        try:
+            runtime = read_runtime(containerd)
+        except InvalidInput as error:
+            unclear = str(error)
+    return NodeFacts(
+        mounts=mounts,
+        controllers=_controllers(root, mounts),
+        runtime=runtime,
+        runtime_error=unclear,
+        topology_error=why,
+        nodes=nodes,
+    )
+
+
+def read_mounts(root: Path, cgroup_root: str | None = None) -> CgroupMounts:
+    """Return how cgroups are mounted: as this thread sees it, or as a tree of files says."""
+    for name in ("thread-self", "self"):
+        try:
+            text = (root / "proc" / name / "mountinfo").read_text(errors="replace")
+        except OSError:
+            continue
+        return cgroup_mounts(parse_mountinfo(text), cgroup_root)
+    return cgroup_mounts([])
+
+
+def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
+    """Return what containerd's configuration means, imported files included; None if it cannot be read.
+
+    Raises:
+        InvalidInput: it is not TOML, or of a version that is not known.
+
+    """
+    try:
+        config = containerd.parse(path.read_text(), str(path))
+    except OSError:
+        return None
+    for found in _imports(path, config)[:MAX_IMPORTS]:
+        try:
+            config = containerd.merge(config, containerd.parse(found.read_text(), str(found)))
+        except OSError as error:
+            raise InvalidInput(f"{path}: imports", "files that can be read", str(found)) from error
+    return containerd.runtime_facts(config)
+
+
+def _imports(path: Path, config: dict[str, Any]) -> list[Path]:
+    patterns = config.get("imports", ())
+    found: list[Path] = []
+    for pattern in patterns if isinstance(patterns, list) else ():
+        absolute = pattern if str(pattern).startswith("/") else str(path.parent / str(pattern))
+        found += [Path(name) for name in sorted(glob.glob(absolute))]  # noqa: PTH207 - the pattern is absolute
+    return found
+
+
+def _controllers(root: Path, mounts: CgroupMounts) -> tuple[str, ...] | None:
+    if not mounts.unified:
+        return None
+    try:
+        return tuple((root / mounts.unified.lstrip("/") / "cgroup.controllers").read_text().split())
+    except OSError:
+        return None

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenario 9 with NRI: a real kubelet and containerd hold containers to their claims, by the driver's plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.deaths import Scene, scene
+from tests.cluster.support.images import BUSYBOX
+from tests.cluster.support.processes import eventually
+
+from dynamic_memory.api import names
+
+SIZE = 64 << 20
+LIMIT = 128 << 20
+
+
+@pytest.fixture(scope="module")
+def stage(cluster: Cluster, rights: None) -> Iterator[Scene]:
+    cluster.node.wait()
+    socket = str(cluster.node.folder / "run" / "nri.sock")
+    driver = {"local": {"root": "/", "rescan": "1s"}, "nri": {"socket": socket}}
+    with scene(cluster, 0, nodes=[cluster.node], driver=driver) as made:
+        made.world.start()
+        eventually(lambda: _devices(cluster), 20, "the node's own memory is published")
+        request = {"deviceClassName": "dra.memory", "capacity": {"requests": {"size": str(SIZE)}}}
+        spec = {"devices": {"requests": [{"name": "mem", "exactly": request}]}}
+        kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
+        cluster.api.create({**kind, "metadata": {"name": "limited"}, "spec": {"spec": spec}}, made.namespace)
+        yield made
+
+
+def _devices(cluster: Cluster) -> list[Any]:
+    pool = names.memory_pool(cluster.node.name)
+    return [item for item in cluster.api.list("ResourceSlice") if item["spec"]["pool"]["name"] == pool]
+
+
+def pod(stage: Scene, name: str, *, claimed: bool = True, env: dict[str, str] | None = None) -> None:
+    container: dict[str, Any] = {
+        "name": "main",
+        "image": BUSYBOX,
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.2; done"],
+        "resources": {"limits": {"memory": str(LIMIT)}},
+        "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
+    }
+    spec: dict[str, Any] = {"terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False}
+    if claimed:
+        container["resources"]["claims"] = [{"name": "mem"}]
+        spec["resourceClaims"] = [{"name": "mem", "resourceClaimTemplateName": "limited"}]
+    spec["containers"] = [container]
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    stage.world.api.create(body, stage.namespace)
+
+
+def limit(stage: Scene, cluster: Cluster, name: str) -> int:
+    """Bytes that limit the container of a pod, from its cgroup on the node."""
+    found = stage.world.api.find("Pod", name, stage.namespace)
+    assert found is not None
+    (status,) = found["status"]["containerStatuses"]
+    identity = status["containerID"].removeprefix("containerd://")
+    script = f"find /sys/fs/cgroup -path '*/{identity}/memory.*' -name 'memory.max' -o -path '*/{identity}/*' "
+    script += "-name memory.limit_in_bytes | xargs cat"
+    return int(cluster.node.run("sh", "-c", script).stdout.split()[0])
+
+
+def gone(stage: Scene, *pods: str) -> None:
+    for name in pods:
+        stage.world.api.delete("Pod", name, stage.namespace)
+    for name in pods:
+        stage.world.wait_gone(name, stage.namespace)
+
+
+def test_containers_get_what_their_claims_say_over_restarts_of_everything(stage: Scene, cluster: Cluster) -> None:
+    node = cluster.node
+    pod(stage, "claims")
+    pod(stage, "plain", claimed=False)
+    for name in ("claims", "plain"):
+        stage.world.wait_running(name, stage.namespace)
+    assert (limit(stage, cluster, "claims"), limit(stage, cluster, "plain")) == (SIZE, LIMIT)
+    stage.world.kill(f"driver-{node.name}")
+    stage.world.start_driver(node.name)
+    node.children["containerd"].kill()
+    node.start_process("containerd")
+    eventually(node._containerd_answers, 30, "containerd is back")
+    pod(stage, "late")
+    stage.world.wait_running("late", stage.namespace, timeout=120)
+    assert [limit(stage, cluster, name) for name in ("claims", "late", "plain")] == [SIZE, SIZE, LIMIT]
+    gone(stage, "claims", "plain", "late")
+
+
+def test_S8_a_pod_that_names_the_claim_of_another_is_refused_and_told_why(stage: Scene, cluster: Cluster) -> None:
+    pod(stage, "victim")
+    stage.world.wait_running("victim", stage.namespace)
+    uid = stage.world.claim_of("victim", stage.namespace)["metadata"]["uid"]
+    pod(stage, "thief", claimed=False, env={f"DRAMEMORY_{uid}_memory": "numanode:0,size:1Ti"})
+
+    def told() -> bool:
+        messages = [message for _, _, message in stage.world.events(stage.namespace, "thief")]
+        return any(f"has variables of claim {uid}" in message or "may not use claim" in message for message in messages)
+
+    eventually(told, 60, "the thief is told why")
+    assert not stage.world.running("thief", stage.namespace)
+    gone(stage, "thief")
+    assert stage.world.running("victim", stage.namespace)
+    assert limit(stage, cluster, "victim") == SIZE
+    gone(stage, "victim")

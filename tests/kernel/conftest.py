@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the kernel tests: one virtual machine with a kernel of its own, and a cluster of which it is the node.
+
+Programs and images that were not built are a failure, not a reason to skip: `make test-kernel` builds them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.support.control_plane import ControlPlane
+from tests.cluster.support.images import base_images
+from tests.cluster.support.node import is_ready
+from tests.cluster.support.processes import eventually
+from tests.kernel.support.guest import GATEWAY, Guest
+from tools.kernel.build import find
+
+TIMEOUT = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Guest]:
+    """A machine without Kubernetes: containerd and kubelet are off until a test asks for `plane`."""
+    folder = Path(tempfile.mkdtemp(prefix="dmk-"))
+    guest = Guest("guest-1", folder / "guest", find(), folder)
+    try:
+        guest.start(off=("containerd", "kubelet"))
+        yield guest
+    finally:
+        guest.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def plane(machine: Guest) -> Iterator[ControlPlane]:
+    """A cluster whose one node is the machine, Ready."""
+    folder = Path(tempfile.mkdtemp(prefix="dmc-"))
+    plane = ControlPlane("1.37", folder)
+    try:
+        plane.start()
+        machine.configure_node(plane.server.replace("127.0.0.1", GATEWAY), plane.authority)
+        machine.sh("rm /run/guest/containerd.off")
+        plane.wait()
+        eventually(lambda: machine.run("/guest/bin/ctr version").code == 0, 120, "containerd of the guest answers")
+        machine.import_images(base_images())
+        machine.sh("rm /run/guest/kubelet.off")
+        plane.wait_for_pods()
+        eventually(lambda: _takes_pods(plane, machine.name), 240, "the guest is a node that takes pods", every=0.5)
+        yield plane
+    finally:
+        plane.stop()
+        shutil.rmtree(folder)
+
+
+def _takes_pods(plane: ControlPlane, name: str) -> bool:
+    node = plane.api.find("Node", name)
+    return node is not None and is_ready(node) and not node["spec"].get("taints")

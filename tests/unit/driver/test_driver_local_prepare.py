@@ -1,0 +1,666 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepare and Unprepare of the node's own memory: answers, ledger, CDI files, restarts, reboots."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+from tests.support.fake_fabric import FakeRig
+from tests.support.machine import GIB, MIB, set_pages
+from tests.unit.driver.conftest import claim_body
+from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, pod_body, result
+
+from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
+from dynamic_memory.driver import settings
+from dynamic_memory.driver.claims import RefusedClaim
+from dynamic_memory.driver.config import LocalConfig
+from dynamic_memory.driver.grants import Mode
+from dynamic_memory.driver.prepare import ClaimRef, Device, NotPrepared, NotReady
+from dynamic_memory.driver.unprepare import StillHeld
+from dynamic_memory.kube.errors import Unavailable
+from dynamic_memory.process import clock
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+async def rig(rig, tmp_path):
+    made = LocalRig(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def spec(rig, ref):
+    return json.loads((rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").read_text())
+
+
+def text_of(path):
+    return Path(path).read_text()
+
+
+def env(rig, ref, device=0):
+    return dict(entry.split("=", 1) for entry in spec(rig, ref)["devices"][device]["containerEdits"]["env"])
+
+
+async def test_R12_the_answer_names_request_pool_device_share_and_cdi_device(rig):
+    body = local_claim(result(shareID="s1"))
+    ref = rig.add(body)
+    assert await rig.prepare(ref) == [
+        Device(
+            request="mem",
+            pool="n1/mem",
+            device="numa0-4ki",
+            share_id="s1",
+            cdi_ids=(f"dra.memory/claim=claim-{ref.uid}",),
+        )
+    ]
+
+
+async def test_R12_an_alternative_is_answered_by_its_request(rig):
+    ref = rig.add(local_claim(result(request="mem/near")))
+    assert [device.request for device in await rig.prepare(ref)] == ["mem"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "says"), [((), "reserved for 0 pods"), (("p1", "p2"), "reserved for 2 pods")], ids=["none", "two"]
+)
+async def test_R2_S1_a_claim_is_for_exactly_one_pod(rig, pods, says):
+    with pytest.raises(NotPrepared, match=says):
+        await rig.prepare(rig.add(local_claim(pods=pods)))
+    assert rig.specs() == []
+
+
+async def test_R3_who_reserves_a_claim_must_be_a_pod(rig):
+    body = local_claim()
+    other = {"apiGroup": "apps.example", "resource": "things", "name": "t", "uid": "u"}
+    body["status"]["reservedFor"] = [other]
+    with pytest.raises(NotPrepared, match="reserved for 0 pods"):
+        await rig.prepare(rig.add(body))
+    held = local_claim(name="held")
+    held["status"]["reservedFor"].append(other)
+    assert await rig.prepare(rig.add(held)), "a hold beside the pod is not another pod"
+
+
+async def test_R3_the_pod_must_be_the_one_that_reserved_it(rig):
+    ref = rig.add(local_claim())
+    rig.api.put(PODS, pod_body("p1", uid="another"))
+    with pytest.raises(NotPrepared, match=r"pod p1 .*does not exist"):
+        await rig.prepare(ref)
+    rig.api.remove(PODS, "p1", "app")
+    with pytest.raises(NotPrepared, match=r"pod p1 .*does not exist"):
+        await rig.prepare(ref)
+
+
+async def test_R1_a_claim_that_is_not_allocated_is_refused(rig):
+    body = local_claim()
+    del body["status"]["allocation"]
+    with pytest.raises(NotPrepared, match="not allocated"):
+        await rig.prepare(rig.add(body))
+
+
+async def test_R4_results_of_other_drivers_are_passed_over(rig):
+    gpu = result(request="gpu", driver="gpu.example", pool="n1", device="gpu-0")
+    assert await rig.prepare(rig.add(local_claim(gpu, name="gpu"))) == []
+    assert rig.specs() == []
+    both = rig.add(local_claim(gpu, result(), name="both"))
+    assert [device.device for device in await rig.prepare(both)] == ["numa0-4ki"]
+
+
+@pytest.mark.parametrize("device", ["numa1-4ki", "numa0-1gi", "memory-x7k2pq"])
+async def test_R5_an_unknown_device_is_named(rig, device):
+    with pytest.raises(RefusedClaim, match=f"device {device} of pool n1/mem is not one of this node's"):
+        await rig.prepare(rig.add(local_claim(result(device=device))))
+
+
+async def test_R5_a_pool_of_another_node_is_not_ours(rig):
+    with pytest.raises(RefusedClaim, match="not one of this node's driver"):
+        await rig.prepare(rig.add(local_claim(result(pool="n2/mem"))))
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "says"),
+    [
+        (None, "numa0-4ki", "without the capacity 'size'"),
+        ("0", "numa0-4ki", "a whole number above 0"),
+        ("-4Ki", "numa0-4ki", "a whole number above 0"),
+        ("1m", "numa0-4ki", "a whole number above 0"),
+        ("4097", "numa0-4ki", "no multiple of a page of 4Ki"),
+        ("3Mi", "numa0-2mi", "no multiple of a page of 2Mi"),
+        ("much", "numa0-4ki", "request mem: "),
+    ],
+)
+async def test_R6_an_amount_that_is_none_is_refused(rig, size, device, says):
+    with pytest.raises(RefusedClaim, match=says):
+        await rig.prepare(rig.add(local_claim(result(device=device, size=size))))
+    assert rig.specs() == []
+
+
+async def test_R7_a_repeated_prepare_gives_the_same_answer_and_writes_a_lost_file_again(rig):
+    ref = rig.add(local_claim())
+    first = await rig.prepare(ref)
+    text = (rig.folder / "cdi" / rig.specs()[0]).read_text()
+    (rig.folder / "cdi" / rig.specs()[0]).unlink()
+    assert await rig.prepare(ref) == first
+    assert (rig.folder / "cdi" / rig.specs()[0]).read_text() == text
+
+
+async def test_R8_what_was_allocated_and_prepared_before_a_restart_works(rig):
+    prepared, fresh = rig.add(local_claim(name="a")), rig.add(local_claim(name="b", pods=("p2",)))
+    first = await rig.prepare(prepared)
+    await rig.stop()
+    await rig.start()
+    assert await rig.prepare(prepared) == first
+    assert len(await rig.prepare(fresh)) == 1
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == GIB
+
+
+async def test_R8_a_claim_is_answered_as_before_when_its_device_is_gone(rig):
+    ref = rig.add(local_claim(result(device="numa0-2mi", size="64Mi")))
+    first = await rig.prepare(ref)
+    await rig.stop()
+    set_pages(rig.root, 0, 2 * MIB, 0)
+    await rig.start()
+    assert await rig.prepare(ref) == first
+
+
+async def test_R9_R10_devices_on_two_nodes_and_of_two_pages_are_all_counted(rig):
+    ref = rig.add(
+        local_claim(
+            result(),
+            result(device="numa2-4ki", size="1Gi"),
+            result(device="numa0-2mi", size="64Mi"),
+        )
+    )
+    assert len(await rig.prepare(ref)) == 3
+    found = env(rig, ref)
+    assert found[f"DRAMEMORY_{ref.uid}_NUMANodes"] == "0,2"
+    assert found[f"DRAMEMORY_{ref.uid}_memory"] == "numanode:0,size:512Mi;numanode:2,size:1Gi"
+    assert found[f"DRAMEMORY_{ref.uid}_hugepages_2Mi"] == "numanode:0,size:64Mi"
+    request = settings.settings_of(rig.record(ref)).requests[ref.uid]
+    assert (request.memory, request.hugepages) == (1536 * MIB, {2 * MIB: 64 * MIB})
+
+
+async def test_R13_more_than_the_node_has_is_not_prepared(rig):
+    first = rig.add(local_claim(result(device="numa2-4ki", size="1536Mi"), name="a"))
+    second = rig.add(local_claim(result(device="numa2-4ki", size="1Gi"), name="b", pods=("p2",)))
+    await rig.prepare(first)
+    with pytest.raises(NotReady, match="numa2-4ki has 2147483648 bytes, of which 1610612736 are prepared for others"):
+        await rig.prepare(second)
+    assert rig.record(second) is None
+    await rig.prepare(first)
+    await rig.unprepare(first)
+    await rig.prepare(second)
+
+
+async def test_R13_claims_at_the_same_time_do_not_both_get_the_last_bytes(rig):
+    refs = [
+        rig.add(local_claim(result(device="numa2-4ki", size="1Gi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(5)
+    ]
+    answers = await asyncio.gather(*(rig.prepare(ref) for ref in refs), return_exceptions=True)
+    assert sum(isinstance(answer, list) for answer in answers) == 2
+    assert rig.driver.node.records.taken("n1/mem", "numa2-4ki") == 2 * GIB
+
+
+async def test_R14_a_claim_that_nobody_knows_is_unprepared(rig):
+    await rig.unprepare(ClaimRef("app", "never", str(uuid.uuid4())))
+    ref = rig.add(local_claim())
+    await rig.unprepare(ref)
+    await rig.prepare(ref)
+    (rig.folder / "cdi" / rig.specs()[0]).unlink()
+    await rig.unprepare(ref)
+    await rig.unprepare(ref)
+    assert rig.record(ref) is None
+
+
+async def test_R14_unprepare_needs_no_api_server(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    rig.api.down = True
+    await rig.unprepare(ref)
+    assert rig.specs() == []
+
+
+async def test_R15_the_file_goes_first_and_the_ledger_only_if_it_went(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    specs = rig.driver.node.specs
+    remove = specs.remove
+
+    def refuse(uid):
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(specs, "remove", refuse)
+    with pytest.raises(StillHeld, match="cannot be removed"):
+        await rig.unprepare(ref)
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+    assert rig.record(ref).owner.name == "p1"
+    monkeypatch.setattr(specs, "remove", remove)
+    await rig.unprepare(ref)
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+    assert (rig.record(ref), rig.specs()) == (None, [])
+
+
+async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    specs = rig.driver.node.specs
+    write = specs.write
+
+    def refuse(uid, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(specs, "write", refuse)
+    with pytest.raises(NotReady, match="CDI file cannot be written"):
+        await rig.prepare(ref)
+    assert rig.record(ref) is None
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+    monkeypatch.setattr(specs, "write", write)
+    await rig.prepare(ref)
+    (rig.folder / "cdi" / rig.specs()[0]).unlink()
+    monkeypatch.setattr(specs, "write", refuse)
+    with pytest.raises(NotReady):
+        await rig.prepare(ref)
+    assert rig.record(ref).local, "what an earlier call prepared stays"
+
+
+async def test_R17_a_cancelled_call_leaves_all_of_it_or_nothing(rig):
+    """The call is cancelled at every point at which it can be; then it is made again."""
+    for point in range(60):
+        ref = rig.add(local_claim(name=f"c{point}", pods=(f"p{point}",)))
+        task = asyncio.ensure_future(rig.prepare(ref))
+        for _ in range(point):
+            await asyncio.sleep(0)
+        done = task.done()
+        task.cancel()
+        await asyncio.wait({task})
+        record, has_file = rig.record(ref), f"dra.memory-claim-{ref.uid}.json" in rig.specs()
+        assert (record is not None) == has_file, point
+        assert len(await rig.prepare(ref)) == 1
+        await rig.unprepare(ref)
+        if done:
+            break
+    else:
+        pytest.fail("the call never came to its end")
+
+
+async def test_R20_another_driver_prepares_and_unprepares_meanwhile(rig):
+    """In a rolling update two drivers run: the new one has no lock, and serves the node's own memory all the same."""
+    ref = rig.add(local_claim())
+    first = await rig.prepare(ref)
+    second = rig.make()
+    running = asyncio.ensure_future(second.run())
+    try:
+        await rig.until(lambda: second.node.claims.informer.synced and second.node.local.devices)
+        assert not second.node.active
+        preparer, unpreparer = second._plugin._preparer, second._plugin._unpreparer
+        until = asyncio.get_running_loop().time() + 5
+        assert await preparer.prepare(ref, until) == first
+        other = rig.add(local_claim(name="b", pods=("p2",)))
+        assert len(await preparer.prepare(other, until)) == 1
+        await unpreparer.unprepare(ref, until)
+        assert second.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+# --- CDI
+
+
+async def test_C1_C2_one_file_with_one_device_and_only_environment(rig):
+    rig.driver.node.metadata = None
+    ref = rig.add(local_claim(result(shareID="s1"), uid="0b7f7a8c-6f0a-4b0e-8f43-5b3b0a3f2c22"))
+    await rig.prepare(ref)
+    own = "bytes=536870912;numa=0;pool=n1/mem;device=numa0-4ki;share=s1"
+    assert spec(rig, ref) == {
+        "cdiVersion": "0.8.0",
+        "kind": "dra.memory/claim",
+        "devices": [
+            {
+                "name": f"claim-{ref.uid}",
+                "containerEdits": {
+                    "env": [
+                        f"DRAMEMORY_{ref.uid}_NUMANodes=0",
+                        f"DRAMEMORY_{ref.uid}_memory=numanode:0,size:512Mi",
+                        "DYNAMIC_MEMORY_BYTES=536870912",
+                        f"DYNAMIC_MEMORY_CLAIM_{ref.uid.replace('-', '_')}={own}",
+                        "DYNAMIC_MEMORY_NUMA_NODES=0",
+                        "DYNAMIC_MEMORY_POOL=n1/mem",
+                        "DYNAMIC_MEMORY_SHARE_IDS=s1",
+                        "DYNAMIC_MEMORY_SIMULATED=true",
+                    ]
+                },
+            }
+        ],
+    }
+
+
+async def test_C1_without_claims_there_is_no_file(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.unprepare(ref)
+    assert rig.specs() == []
+
+
+async def test_C5_a_file_that_is_corrupt_or_foreign_is_in_nobodys_way(rig):
+    folder = rig.folder / "cdi"
+    folder.mkdir(exist_ok=True)
+    (folder / "vendor.json").write_text("{")
+    broken = rig.add(local_claim(name="a"))
+    (folder / f"dra.memory-claim-{broken.uid}.json").write_text("{ not json")
+    await rig.prepare(rig.add(local_claim(name="b", pods=("p2",))))
+    await rig.prepare(broken)
+    assert spec(rig, broken)["devices"]
+    assert (folder / "vendor.json").read_text() == "{"
+
+
+async def test_C6_after_a_reboot_the_files_are_there_before_the_kubelet_is_served(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    text = (rig.folder / "cdi" / rig.specs()[0]).read_text()
+    await rig.stop()
+    for path in (rig.folder / "cdi").iterdir():
+        path.unlink()
+    rig.host.boot = "another"
+    await rig.start()
+    registered = next(step for step in rig.order if step.startswith("registered"))
+    assert f"dra.memory-claim-{ref.uid}.json" in registered
+    assert (rig.folder / "cdi" / rig.specs()[0]).read_text() == text
+
+
+async def test_C6_a_lost_file_comes_back_by_itself(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()  # within the test, whose time is virtual
+    (rig.folder / "cdi" / rig.specs()[0]).unlink()
+    await rig.until(rig.specs, seconds=70)
+
+
+async def test_C6_files_of_nobody_are_pruned(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    (rig.folder / "cdi/dra.memory-claim-gone.json").write_text("{}")
+    (rig.folder / "cdi/other.json").write_text("{}")
+    await rig.start()
+    assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json", "other.json"]
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "kept"), [("knows", True), ("forgot", False), ("unreadable", True)], ids=["known", "unknown", "no-file"]
+)
+async def test_C6_a_record_goes_when_neither_cluster_nor_kubelet_knows_the_claim(rig, kubelet, kept):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    rig.api.delete_claim("near")
+    (rig.folder / "k").mkdir()
+    state = {"Data": json.dumps({"Entries": [{"ClaimUID": ref.uid if kubelet == "knows" else str(uuid.uuid4())}]})}
+    if kubelet != "unreadable":
+        (rig.folder / "k/dra_manager_state").write_text(json.dumps(state))
+    await rig.start()
+    assert (rig.record(ref) is not None) is kept
+    assert bool(rig.specs()) is kept
+
+
+async def test_C6_a_record_stays_as_long_as_the_claim_is_allocated_here(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    (rig.folder / "k").mkdir()
+    (rig.folder / "k/dra_manager_state").write_text("{}")
+    await rig.start()
+    assert rig.record(ref) is not None
+
+
+# --- configuration of claims
+
+
+async def test_the_mode_comes_from_claim_class_and_driver_in_this_order(rig):
+    plain = rig.add(local_claim(name="a"))
+    by_class = parameters(mode="advise") | {"source": "FromClass"}
+    from_class = rig.add(local_claim(name="b", config=[by_class], pods=("p2",)))
+    from_claim = rig.add(local_claim(name="c", config=[parameters(mode="protect"), by_class], pods=("p3",)))
+    modes = []
+    for ref in (plain, from_class, from_claim):
+        await rig.prepare(ref)
+        modes.append(rig.record(ref).local[0].mode)
+    assert modes == [Mode.LIMIT, Mode.ADVISE, Mode.PROTECT]
+    await rig.stop()
+    await rig.start(LocalConfig(root=rig.root, mode=Mode.ADVISE))
+    other = rig.add(local_claim(name="d", pods=("p4",)))
+    await rig.prepare(other)
+    assert rig.record(other).local[0].mode is Mode.ADVISE
+
+
+async def test_a_configuration_is_for_the_requests_that_it_names(rig):
+    config = [parameters(mode="advise") | {"requests": ["b"]}]
+    ref = rig.add(local_claim(result(request="a"), result(request="b"), config=config))
+    await rig.prepare(ref)
+    assert [grant.mode for grant in rig.record(ref).local] == [Mode.LIMIT, Mode.ADVISE]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mode": "most"},
+        {"mod": "limit"},
+        {"kind": "FarMemoryConfig"},
+        {"apiVersion": "dynamicmemory.dev/v2"},
+        {"fileSystem": {}},
+        {"fileSystem": {"path": "mnt"}},
+        {"fileSystem": {"path": "/mnt/../etc"}},
+        {"fileSystem": {"path": "/proc/x"}},
+        {"fileSystem": {"path": "/"}},
+        {"fileSystem": {"path": "/mnt/a,b"}},
+    ],
+)
+async def test_a_configuration_that_is_none_is_refused_with_its_path(rig, fields):
+    with pytest.raises(RefusedClaim, match=r"request mem: config\[0\].opaque.parameters"):
+        await rig.prepare(rig.add(local_claim(config=[parameters(**fields)])))
+    assert rig.specs() == []
+
+
+async def test_memory_as_a_file_system_has_the_claimed_size_and_node(rig):
+    config = [parameters(fileSystem={"path": "/mnt/dynamic-memory"})]
+    ref = rig.add(local_claim(result(), result(device="numa2-4ki", size="1Gi"), config=config))
+    await rig.prepare(ref)
+    assert spec(rig, ref)["devices"][0]["containerEdits"]["mounts"][0] == {
+        "hostPath": "tmpfs",
+        "containerPath": "/mnt/dynamic-memory",
+        "type": "tmpfs",
+        "options": ["rw", "nosuid", "nodev", f"size={1536 * MIB}", "mpol=bind:0,2"],
+    }
+
+
+async def test_huge_pages_are_no_file_system_of_ours(rig):
+    config = [parameters(fileSystem={"path": "/mnt/dynamic-memory"})]
+    with pytest.raises(RefusedClaim, match="emptyDir of medium HugePages-2Mi"):
+        await rig.prepare(rig.add(local_claim(result(device="numa0-2mi", size="2Mi"), config=config)))
+
+
+# --- sharing
+
+
+async def test_S2_an_owner_is_recorded_at_prepare_and_freed_only_by_unprepare(rig):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    found = settings.settings_of(rig.record(ref))
+    assert (found.owner.name, found.owner.uid) == ("p1", "uid-p1")
+    assert found.may_use("uid-p1", "app", ref.uid)
+    assert not found.may_use("uid-p2", "app", ref.uid)
+    assert not found.may_use("uid-p1", "other", ref.uid)
+    rig.api.reserve("p2", name="near")
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    with pytest.raises(NotReady, match="still prepared for pod p1"):
+        await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()
+    assert settings.settings_of(rig.record(ref)).owner.uid == "uid-p1", "S6: a restart forgets nobody"
+    await rig.unprepare(ref)
+    await rig.prepare(ref)
+    assert settings.settings_of(rig.record(ref)).owner.uid == "uid-p2", "S11: free at once"
+
+
+@pytest.mark.parametrize(
+    ("pod", "says"),
+    [
+        (
+            {"containers": {"a": [("mem", "")], "b": [("mem", "")]}},
+            "containers a and b of pod p1 would share all of it",
+        ),
+        ({"containers": {"a": [("mem", "x")], "b": [("mem", "x")]}}, "would share request x"),
+        ({"containers": {"a": [("mem", "x")], "b": [("mem", "")]}}, "would share request x"),
+        (
+            {"containers": {"a": [("mem", "")], "b": [("two", "")]}, "claims": {"mem": "near", "two": "near"}},
+            "would share all of it",
+        ),
+        ({"containers": {"a": [("mem", "")]}, "inits": {"s": [("mem", "")]}, "sidecars": ("s",)}, "s and a"),
+        ({"inits": {"s": [("mem", "")], "i": [("mem", "")]}, "sidecars": ("s",), "containers": {"a": []}}, "s and i"),
+    ],
+    ids=["two-containers", "same-request", "request-and-all", "two-names", "sidecar-and-app", "sidecar-and-later-init"],
+)
+async def test_S1_two_containers_that_run_together_do_not_share(rig, pod, says):
+    ref = rig.add(local_claim(result(request="x")), pod=pod_body(**pod))
+    with pytest.raises(RefusedClaim, match=says):
+        await rig.prepare(ref)
+    assert rig.record(ref) is None
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        {"containers": {"a": [("mem", "")]}, "inits": {"i": [("mem", "")]}},
+        {"containers": {"a": [("mem", "x")], "b": [("mem", "y")]}},
+        {"containers": {"a": [("mem", "x"), ("mem", "y")]}},
+        {"containers": {"a": []}},
+        {"containers": {"a": []}, "inits": {"i": [("mem", "")], "s": [("mem", "")]}, "sidecars": ("s",)},
+    ],
+    ids=["S9-init-then-app", "S10-two-requests", "S10-both-in-one", "nobody", "S9-init-then-sidecar"],
+)
+async def test_S9_S10_what_is_not_shared_is_prepared(rig, pod):
+    ref = rig.add(local_claim(result(request="x"), result(request="y")), pod=pod_body(**pod))
+    assert len(await rig.prepare(ref)) == 2
+
+
+async def test_S10_requests_of_one_claim_have_devices_of_their_own(rig):
+    pod = pod_body(containers={"a": [("mem", "x")], "b": [("mem", "y")]})
+    ref = rig.add(local_claim(result(request="x"), result(request="y", device="numa2-4ki")), pod=pod)
+    devices = await rig.prepare(ref)
+    assert [device.cdi_ids for device in devices] == [
+        (f"dra.memory/claim=claim-{ref.uid}.x",),
+        (f"dra.memory/claim=claim-{ref.uid}.y",),
+    ]
+    assert [device["name"] for device in spec(rig, ref)["devices"]] == [f"claim-{ref.uid}.x", f"claim-{ref.uid}.y"]
+    assert env(rig, ref, 1)[f"DRAMEMORY_{ref.uid}.y_NUMANodes"] == "2"
+    found = settings.settings_of(rig.record(ref))
+    assert found.may_use("uid-p1", "a", f"{ref.uid}.x")
+    assert not found.may_use("uid-p1", "a", f"{ref.uid}.y")
+
+
+async def test_S4_a_claim_is_handed_on_when_its_pod_was_removed_by_force(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()  # within the test, whose time is virtual
+    alive = {"uid-p1"}
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda uid: uid in alive)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.reserve("p2", name="near")
+    await clock.sleep(10)
+    assert rig.record(ref).owner.uid == "uid-p1", "it is still in the API"
+    rig.api.remove(PODS, "p1", "app")
+    await clock.sleep(10)
+    assert rig.record(ref).owner.uid == "uid-p1", "its containers still run"
+    moved = local_claim(result(device="numa2-4ki", size="1Gi"), uid=ref.uid, pods=("p2",))
+    rig.api.put(RESOURCE_CLAIMS, moved)
+    alive.clear()
+    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
+    assert [grant.device for grant in rig.record(ref).local] == ["numa2-4ki"], "as it is allocated now"
+    assert env(rig, ref)[f"DRAMEMORY_{ref.uid}_NUMANodes"] == "2"
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+
+
+async def test_a_claim_made_from_a_template_is_recognised_by_its_owner(rig):
+    pod = pod_body(containers={"a": [("mem", "")], "b": [("mem", "")]}, claims={})
+    pod["spec"]["resourceClaims"] = [{"name": "mem", "resourceClaimTemplateName": "t"}]
+    marks = {"resource.kubernetes.io/pod-claim-name": "mem"}
+    ref = rig.add(local_claim(annotations=marks, owner="p1"), pod=pod)
+    with pytest.raises(RefusedClaim, match="containers a and b"):
+        await rig.prepare(ref)
+
+
+# --- metadata
+
+
+async def test_devices_are_described_to_the_container(rig):
+    ref = rig.add(local_claim(result(), result(device="numa2-4ki")))
+    await rig.prepare(ref)
+    (mount,) = spec(rig, ref)["devices"][0]["containerEdits"]["mounts"]
+    assert mount["containerPath"] == (
+        "/var/run/kubernetes.io/dra-device-attributes/resourceclaims/near/mem/dra.memory-metadata.json"
+    )
+    assert "ro" in mount["options"]
+    lines = [json.loads(line) for line in text_of(mount["hostPath"]).splitlines()]
+    assert [line["apiVersion"] for line in lines] == [
+        "metadata.resource.k8s.io/v1beta1",
+        "metadata.resource.k8s.io/v1alpha1",
+    ]
+    assert lines[0]["kind"] == "DeviceMetadata"
+    assert lines[0]["metadata"]["uid"] == ref.uid
+    (request,) = lines[0]["requests"]
+    assert [device["name"] for device in request["devices"]] == ["numa0-4ki", "numa2-4ki"]
+    assert request["devices"][1]["attributes"]["resource.kubernetes.io/numaNode"] == {"int": 2}
+    await rig.unprepare(ref)
+    assert list((rig.folder / "metadata").iterdir()) == []
+
+
+async def test_devices_of_a_template_are_described_under_the_pods_name_for_the_claim(rig):
+    marks = {"resource.kubernetes.io/pod-claim-name": "mem"}
+    ref = rig.add(local_claim(annotations=marks, owner="p1"))
+    await rig.prepare(ref)
+    (mount,) = spec(rig, ref)["devices"][0]["containerEdits"]["mounts"]
+    assert "/resourceclaimtemplates/mem/mem/" in mount["containerPath"]
+    assert json.loads(text_of(mount["hostPath"]).splitlines()[0])["podClaimName"] == "mem"
+
+
+# --- with a fabric
+
+
+async def test_a_claim_of_fabric_and_local_memory_is_one_claim(rig, tmp_path):
+    await rig.stop()
+    fabric = await FakeRig.open()
+    driver = rig.make(fabric=fabric.as_node("n1"))
+    rig.driver = driver
+    rig._task = asyncio.create_task(driver.run())
+    body = claim_body("near", pods=("p1",))
+    near = result(request="near")
+    body["status"]["allocation"]["devices"]["results"].append(near)
+    body["spec"]["devices"]["requests"].append({"name": "near", "exactly": {"deviceClassName": "dra.memory"}})
+    ref = rig.add(body)
+    devices = await rig.prepare(ref, seconds=40)
+    assert [(device.request, device.cdi_ids) for device in devices] == [
+        ("far", (f"dra.memory/claim=claim-{ref.uid}.far",)),
+        ("far-window", ()),
+        ("near", (f"dra.memory/claim=claim-{ref.uid}.near",)),
+    ]
+    found = settings.settings_of(rig.record(ref)).requests
+    assert found[f"{ref.uid}.near"].memory == 512 * MIB
+    assert found[f"{ref.uid}.far"].far_nodes == (1,)
+    await rig.unprepare(ref, seconds=40)
+    assert (await fabric.as_operator().list_extents()).shares == ()
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+    assert rig.specs() == []
+
+
+async def test_an_api_server_that_does_not_answer_prepares_nothing(rig):
+    ref = rig.add(local_claim())
+    rig.api.fail(Unavailable(0, "Unreachable", "no answer"), verb="get", kind=RESOURCE_CLAIMS)
+    with pytest.raises(Unavailable):
+        await rig.prepare(ref)
+    assert rig.record(ref) is None
