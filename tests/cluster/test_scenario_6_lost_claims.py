@@ -31,7 +31,6 @@ FORCED = {"dynamicmemory.dev/allow-force-delete": "true"}
 OUT_OF_SERVICE = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
 PATIENT = {"orphans": {"after": "1s", "interval": "1s"}}
 """The controller looks for orphans every second instead of every ten: it does nothing else than it would do later."""
-QUIET = 3.0
 """How long a test looks on where nothing may happen, seconds: several rounds of the controller."""
 STUCK = {"operation": "offline"}
 
@@ -79,9 +78,9 @@ def taint(here: World, node: str, *taints: dict[str, str]) -> None:
     here.api.patch("Node", node, {"spec": {"taints": [*others, *taints]}})
 
 
-def stays(here: World, what: set[str], seconds: float = QUIET) -> None:
+def stays(here: World, what: set[str], seconds: float | None = None) -> None:
     """Look on for some seconds: these shares are held all the time."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + (here.cluster.pace.held if seconds is None else seconds)
     while time.monotonic() < until:
         assert what <= tags(here), f"{what - tags(here)} were released"
         time.sleep(0.2)
@@ -481,7 +480,7 @@ def test_scenario_6_second_owner_on_the_same_fabric_stays_untouched(world, fake_
     eventually(lambda: lapsed(here, dead.name), 20, "the session has lapsed")
     taint(here, dead.name, OUT_OF_SERVICE)
     eventually(lambda: not here.extents(), 30, "ours are back")
-    time.sleep(QUIET)
+    time.sleep(here.cluster.pace.held)
     assert of_theirs() == before
     # nothing of theirs is seen
     assert not here.extents()

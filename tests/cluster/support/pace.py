@@ -18,6 +18,7 @@ class Pace:
         slower: an even slower one takes, while others act.
         hold: a window that failed is not offered for.
         quiet: nothing happens for, where nothing may.
+        held: shares are looked at that nobody may release; several rounds of a patient controller.
         adding: memory is being added for, when the service is killed.
         call: deadline of a call of the kubelet, five more than the driver waits in it.
 
@@ -28,9 +29,10 @@ class Pace:
     slower: float = 8.0
     hold: float = 3.0
     quiet: float = 6.0
+    held: float = 3.0
     adding: float = 1.5
     call: float = 7.0
 
 
 REAL = Pace()
-EMBEDDED = Pace(outage=3.0, slow=1.5, slower=3.0, hold=0.8, quiet=3.0, adding=0.6, call=5.7)
+EMBEDDED = Pace(outage=3.0, slow=1.5, slower=3.0, hold=0.8, quiet=3.0, held=2.5, adding=0.6, call=5.7)

@@ -14,7 +14,8 @@ from tests.embedded.support.servers import running
 from dynamic_memory.embedded.apiserver.builtin import builtin_registry
 from dynamic_memory.embedded.apiserver.patch import strategic
 
-FILES = sorted((ROOT / "examples").glob("*/*.yaml"))
+FOLDERS = ("pods", "prototype", "resource-claims")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / "examples" / folder).glob("*.yaml"))
 
 
 def objects(path: Any) -> list[dict[str, Any]]:

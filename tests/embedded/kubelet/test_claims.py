@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -162,3 +163,16 @@ async def test_slices_go_at_the_start_and_when_a_driver_is_gone_for_long_enough(
     await bench.driver.stop(politely=False)
     await bench.until(lambda: len(bench.kube.bodies(objects.SLICES)) == 2, "the driver's slices are deleted")
     assert [body["metadata"]["name"] for body in bench.kube.bodies(objects.SLICES)] == ["other", "pool"]
+
+
+async def test_a_driver_that_was_killed_is_called_as_soon_as_it_is_back(bench):
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    await bench.driver.stop(politely=False)
+    bench.delete("a")
+    await asyncio.sleep(1.5)  # the channel's back-off has grown meanwhile
+    assert not gone(bench)
+    await bench.driver.start()
+    await bench.until(lambda: gone(bench), "it goes", 3)

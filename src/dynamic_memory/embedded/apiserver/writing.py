@@ -26,6 +26,7 @@ from dynamic_memory.embedded.apiserver.errors import (
 )
 from dynamic_memory.embedded.apiserver.forms import decoded
 from dynamic_memory.embedded.apiserver.records import Object, Record
+from dynamic_memory.embedded.apiserver.resource import Strategy
 from dynamic_memory.embedded.apiserver.schema import clone
 from dynamic_memory.embedded.apiserver.store import Changed
 from dynamic_memory.embedded.apiserver.targets import Target
@@ -202,8 +203,9 @@ class Writing:
         new = self.contents.default(target, new)
         if not owned:
             new = self.contents.own(target, old, new)
-        context = self._core.context(resource, target.user)
-        new = resource.strategy.prepare_update(new, clone(old), context, target.subresource or None)
+        if type(resource.strategy).prepare_update is not Strategy.prepare_update:
+            context = self._core.context(resource, target.user)
+            new = resource.strategy.prepare_update(new, clone(old), context, target.subresource or None)
         new = await self._admit("UPDATE", target, new, old)
         if meta.has_generation(resource) and meta.changed_generation(new, old, resource):
             new["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MESSAGES: dict[str, Any] = {"v1.DRAPlugin": dra_v1_pb2, "v1beta1.DRAPlugin": dra_v1beta1_pb2}
 TYPE = "DRAPlugin"
+OPTIONS = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000))
+"""A driver that comes back is called at once: by itself gRPC would wait for up to two minutes."""
 MOST = 120.0
 """Seconds between two tries of a registration that goes on failing."""
 
@@ -64,11 +66,11 @@ class PreparedDevice(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Plugin:
     """One registered instance of a driver."""
 
-    def __init__(self, name: str, endpoint: str, version: str, inode: int) -> None:
+    def __init__(self, name: str, endpoint: str, version: str, identity: tuple[int, int]) -> None:
         self.name = name
         self.endpoint = endpoint
         self.version = version
-        self.inode = inode
+        self.identity = identity
         self._channel: grpc.aio.Channel | None = None
 
     async def call(self, verb: str, claims: Iterable[ClaimRef], timeout: float) -> Any:
@@ -77,7 +79,7 @@ class _Plugin:
         request_type = getattr(messages, f"Node{verb}ResourcesRequest")
         response_type = getattr(messages, f"Node{verb}ResourcesResponse")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(f"unix:{self.endpoint}")
+            self._channel = grpc.aio.insecure_channel(f"unix:{self.endpoint}", options=OPTIONS)
         method = self._channel.unary_unary(
             f"/k8s.io.kubelet.pkg.apis.dra.{package}.DRAPlugin/Node{verb}Resources",
             request_serializer=request_type.SerializeToString,
@@ -139,15 +141,15 @@ class Plugins:
 
     async def look(self) -> None:
         """Take in what is new, forget what is gone."""
-        found = {path: path.stat().st_ino for path in sorted(self._folder.iterdir()) if path.is_socket()}
-        for path in [path for path, plugin in self._plugins.items() if found.get(path) != plugin.inode]:
+        found = {path: _identity(path) for path in sorted(self._folder.iterdir()) if path.is_socket()}
+        for path in [path for path, plugin in self._plugins.items() if found.get(path) != plugin.identity]:
             plugin = self._plugins.pop(path)
             self._gone.setdefault(plugin.name, clock.monotonic())
             log.info("plugin deregistered", extra={"driver": plugin.name})
             await plugin.close()
-        for path, inode in found.items():
+        for path, identity in found.items():
             if path not in self._plugins and self._retry.get(path, (0.0, 0.0))[0] <= clock.monotonic():
-                await self._register(path, inode)
+                await self._register(path, identity)
         self._retry = {path: entry for path, entry in self._retry.items() if path in found}
         await self._forget()
 
@@ -164,9 +166,9 @@ class Plugins:
         for name in alive:
             self._gone.pop(name, None)
 
-    async def _register(self, path: Path, inode: int) -> None:
+    async def _register(self, path: Path, identity: tuple[int, int]) -> None:
         try:
-            plugin = await self._introduce(path, inode)
+            plugin = await self._introduce(path, identity)
         except (grpc.RpcError, OSError) as error:
             before = self._retry.get(path, (0.0, float(self._periods.registration) / 2))[1]
             wait = min(MOST, before * 2)
@@ -178,7 +180,7 @@ class Plugins:
         log.info("plugin registered", extra={"driver": plugin.name, "version": plugin.version})
         self._registered(plugin.name)
 
-    async def _introduce(self, path: Path, inode: int) -> _Plugin:
+    async def _introduce(self, path: Path, identity: tuple[int, int]) -> _Plugin:
         """Ask who it is, and tell whether it is taken.
 
         Raises:
@@ -210,7 +212,7 @@ class Plugins:
             await notify(status, timeout=timeout)
             if error:
                 raise OSError(error)
-        return _Plugin(info.name, info.endpoint or str(path), versions[0], inode)
+        return _Plugin(info.name, info.endpoint or str(path), versions[0], identity)
 
     def _plugin(self, driver: str) -> _Plugin:
         for plugin in reversed(self._plugins.values()):
@@ -281,3 +283,12 @@ def _accepts(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a socket from another one of its name: inodes are used again, but not at the same moment."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_ino, status.st_ctime_ns
