@@ -10,8 +10,8 @@ PYTEST   := $(BIN)/python -m pytest
 JOBS     ?= 2
 
 .DEFAULT_GOAL := all
-.PHONY: all help install format lint types layers test test-long test-cluster bench build image protos protos-check \
-        cluster-bins cluster-prerequisites test-kernel kernel-guest lock clean
+.PHONY: all help install format lint types layers demo test test-long test-cluster test-kernel bench build image protos \
+        protos-check cluster-bins cluster-prerequisites kernel-guest lock clean
 
 all: format lint types layers test build ## format, lint, types, layers, fast tests, build: what a change has to pass
 
@@ -41,6 +41,9 @@ types: $(INSTALLED) ## mypy --strict
 layers: $(INSTALLED) ## import-linter: which room may import which
 	$(BIN)/lint-imports
 
+demo: $(INSTALLED) ## show the main job on a cluster in one process, in seconds; needs nothing but Python
+	@$(BIN)/dynamic-memory demo
+
 protos: $(INSTALLED) ## generate the gRPC code from the .proto files
 	$(BIN)/python tools/protos.py
 
@@ -48,10 +51,10 @@ protos-check: $(INSTALLED) ## fail if the generated gRPC code is not up to date
 	$(BIN)/python tools/protos.py --check
 
 test: $(INSTALLED) lint types layers protos-check ## checks and the fast tests; needs nothing but Python
-	$(PYTEST) -q -n $(JOBS) -m "not long" tests/unit
+	$(PYTEST) -q -n $(JOBS) -m "not long" tests/unit tests/embedded
 
 test-long: $(INSTALLED) cluster-bins ## what takes minutes: more cases, more runs
-	$(PYTEST) -q -n $(JOBS) -m long tests/unit
+	$(PYTEST) -q -n $(JOBS) -m long tests/unit tests/embedded
 
 cluster-prerequisites:
 	@sh tools/cluster/prerequisites.sh

@@ -289,6 +289,7 @@ def _packages(scratch: Path) -> Tree:
 def _source(scratch: Path) -> Tree:
     target = scratch / "source"
     shutil.copytree(ROOT / "src", target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "deploy", target / "dynamic_memory" / "deploy")  # for the embedded cluster
     _compile(target, f"/{SOURCE}")
     tree = Tree()
     tree.copy(SOURCE, target, re.compile(r"\.pyi$"))

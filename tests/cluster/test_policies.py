@@ -6,7 +6,6 @@ Almost everything is a dry run, so the cases do not meet each other.
 
 from __future__ import annotations
 
-import copy
 import itertools
 from typing import Any
 
@@ -15,52 +14,30 @@ from tests.cluster.support.api import Api, ApiError
 from tests.cluster.support.kubectl import kubectl
 from tests.cluster.support.processes import eventually
 from tests.cluster.support.world import NAMESPACE
+from tests.support.policy_cases import (
+    ALLOW,
+    COMPLETED,
+    FAR,
+    FORCE,
+    GRACE,
+    OTHER,
+    REFUSED,
+    UNTOUCHED,
+    UPDATER_WRITES,
+    VIEW,
+    WINDOW,
+    WITH_FABRIC_MEMORY,
+    WITHOUT_FABRIC_MEMORY,
+    claim,
+    defaulted,
+    piece,
+    pod,
+    request,
+    spec,
+    template,
+)
 
-FAR, WINDOW, OTHER = "dra.fabric-memory", "dra.fabric-window", "gpu.example.com"
-TIE = {"requests": ["far", "far-window"], "matchAttribute": "dra.memory/fabricDomain"}
-TIE_ALL = {"matchAttribute": "dra.memory/fabricDomain"}
-VIEW = "dynamicmemory.dev/memory"
-GRACE = "a pod with fabric memory needs terminationGracePeriodSeconds of 1 or more"
-FORCE = "this pod has fabric memory, which is given back while it terminates: delete it without --force, or annotate it"
-ALLOW = "dynamicmemory.dev/allow-force-delete"
 _numbers = itertools.count(1)
-
-
-def request(name: str = "far", class_: str = FAR, size: str | None = "1Gi", **more: Any) -> dict[str, Any]:
-    sized = {"capacity": {"requests": {"size": size}}} if size else {}
-    return {"name": name, "exactly": {"deviceClassName": class_, **sized, **more}}
-
-
-def choice(*classes: str) -> dict[str, Any]:
-    return {"name": "far", "firstAvailable": [{"name": f"c{i}", "deviceClassName": c} for i, c in enumerate(classes)]}
-
-
-def spec(*requests: dict[str, Any], constraints: Any = ()) -> dict[str, Any]:
-    return {"devices": {"requests": list(requests), **({"constraints": list(constraints)} if constraints else {})}}
-
-
-def claim(body: dict[str, Any], name: str = "claim") -> dict[str, Any]:
-    return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name}, "spec": body}
-
-
-def template(body: dict[str, Any], name: str = "template") -> dict[str, Any]:
-    kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
-    return {**kind, "metadata": {"name": name}, "spec": {"spec": body}}
-
-
-def pod(*sources: dict[str, str], name: str = "pod", **more: Any) -> dict[str, Any]:
-    entries = [{"name": f"claim-{number}", **source} for number, source in enumerate(sources)]
-    used = {"claims": [{"name": entry["name"]} for entry in entries]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "containers": [{"name": "main", "image": "none", "resources": used if entries else {}}],
-            **({"resourceClaims": entries} if entries else {}),
-            **more,
-        },
-    }
 
 
 @pytest.fixture(scope="module")
@@ -88,69 +65,12 @@ def refusal(api: Api, body: dict[str, Any], namespace: str) -> str:
 
 # --- claims
 
-REFUSED = {
-    "one of several alternatives": (spec(choice(OTHER, FAR)), "one of several alternatives (firstAvailable)"),
-    "window of several alternatives": (spec(choice(WINDOW, OTHER)), "one of several alternatives (firstAvailable)"),
-    "two requests": (spec(request(), request("more")), "a claim may have one request for dra.fabric-memory"),
-    "no size": (spec(request(size=None)), "must say how much: exactly.capacity.requests.size, for example 512Mi"),
-    "another capacity": (spec(request(size=None, capacity={"requests": {"extents": "1"}})), "must say how much"),
-    "no amounts": (spec(request(size=None, capacity={})), "must say how much"),
-    "two devices": (spec(request(allocationMode="ExactCount", count=2)), "ExactCount and count 1; ask for more with"),
-    "all devices": (spec(request(allocationMode="All")), "allocationMode ExactCount and count 1"),
-    "admin access": (spec(request(adminAccess=True)), "fabric memory cannot be claimed with adminAccess"),
-    "long name": (spec(request("f" * 57)), "may have 56 characters at most"),
-    "a window alone": (spec(request(class_=WINDOW)), "a request for dra.fabric-window belongs to one for"),
-    "two windows": (
-        spec(request(), request("a", WINDOW), request("b", WINDOW), constraints=[{**TIE, "requests": ["far", "a"]}]),
-        "a request for dra.fabric-window belongs to one for",
-    ),
-}
-REFUSED_WINDOWS = {
-    "smaller window": (
-        spec(request(), request("far-window", WINDOW, "512Mi"), constraints=[TIE]),
-        "dra.fabric-memory and dra.fabric-window must be of equal size",
-    ),
-    "window of no size": (
-        spec(request(), request("far-window", WINDOW, None), constraints=[TIE]),
-        "dra.fabric-memory and dra.fabric-window must be of equal size",
-    ),
-    "window not tied": (spec(request(), request("far-window", WINDOW)), "must be tied by matchAttribute"),
-    "window tied otherwise": (
-        spec(request(), request("far-window", WINDOW), constraints=[{**TIE, "matchAttribute": "dra.memory/kind"}]),
-        "must be tied by matchAttribute: dra.memory/fabricDomain",
-    ),
-    "something else tied": (
-        spec(
-            request(),
-            request("far-window", WINDOW),
-            request("gpu", OTHER, None),
-            constraints=[{**TIE, "requests": ["far", "gpu"]}],
-        ),
-        "must be tied by matchAttribute: dra.memory/fabricDomain",
-    ),
-}
 
-
-@pytest.mark.parametrize("case", [*REFUSED, *REFUSED_WINDOWS])
+@pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("make", [claim, template], ids=["claim", "template"])
 def test_rule_16_a_claim_that_cannot_be_served_is_refused_with_a_sentence(cluster, place, case, make):
-    body, sentence = {**REFUSED, **REFUSED_WINDOWS}[case]
+    body, sentence = REFUSED[case]
     assert sentence in refusal(cluster.api, make(body), place)
-
-
-COMPLETED = {
-    "shortest": spec(request()),
-    "all written": spec(request(allocationMode="ExactCount", count=1)),
-    "longest name": spec(request("f" * 56)),
-    "beside another class": spec(request("gpu", OTHER, None), request()),
-    "constraints of its own": spec(
-        request(),
-        request("a", OTHER, None),
-        request("b", OTHER, None),
-        constraints=[{"requests": ["a", "b"], "matchAttribute": "example.com/numa"}],
-    ),
-    "beside alternatives": spec(request(), {**choice(OTHER, "nic.example.com"), "name": "nic"}),
-}
 
 
 @pytest.mark.parametrize("case", COMPLETED)
@@ -165,27 +85,6 @@ def test_rule_16_an_accepted_claim_gets_its_window_and_nothing_else_changes(clus
         {"requests": [name, f"{name}-window"], "matchAttribute": "dra.memory/fabricDomain"},
     ]
     assert before == defaulted(body["devices"]["requests"])
-
-
-def defaulted(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the requests with what the API server itself fills in."""
-    filled = copy.deepcopy(requests)
-    for entry in filled:
-        for each in (*([entry["exactly"]] if "exactly" in entry else ()), *entry.get("firstAvailable", ())):
-            if each.setdefault("allocationMode", "ExactCount") == "ExactCount":
-                each.setdefault("count", 1)
-    return filled
-
-
-UNTOUCHED = {
-    "window written": spec(request(), request("w", WINDOW), constraints=[{**TIE, "requests": ["far", "w"]}]),
-    "other spelling": spec(request(), request("far-window", WINDOW, "1073741824"), constraints=[TIE]),
-    "tie for all": spec(request(), request("far-window", WINDOW), constraints=[TIE_ALL]),
-    "another class": spec(request(class_=OTHER, size=None, allocationMode="ExactCount", count=4)),
-    "all of another class": spec({"name": "all", "exactly": {"deviceClassName": OTHER, "allocationMode": "All"}}),
-    "alternatives of another class": spec(choice(OTHER, "nic.example.com")),
-    "nothing": {},
-}
 
 
 @pytest.mark.parametrize("case", UNTOUCHED)
@@ -293,16 +192,7 @@ def test_S9_S10_what_is_not_shared_is_let_through(cluster, own, source):
 # --- pods
 
 
-@pytest.mark.parametrize(
-    "sources",
-    [
-        [{"resourceClaimTemplateName": "far"}],
-        [{"resourceClaimName": "far"}],
-        [{"resourceClaimTemplateName": "other"}, {"resourceClaimName": "far"}],
-        [{"resourceClaimName": "other"}, {"resourceClaimTemplateName": "far"}],
-    ],
-    ids=["template", "own claim", "claim among others", "template among others"],
-)
+@pytest.mark.parametrize("sources", WITH_FABRIC_MEMORY.values(), ids=WITH_FABRIC_MEMORY)
 def test_rule_17_no_pod_with_fabric_memory_ends_at_once(cluster, place, sources):
     assert GRACE in refusal(cluster.api, pod(*sources, terminationGracePeriodSeconds=0), place)
     for grace in (1, 30):
@@ -310,19 +200,7 @@ def test_rule_17_no_pod_with_fabric_memory_ends_at_once(cluster, place, sources)
     cluster.api.create(pod(*sources), place, dryRun="All")
 
 
-@pytest.mark.parametrize(
-    "sources",
-    [
-        [],
-        [{"resourceClaimTemplateName": "other"}],
-        [{"resourceClaimName": "other"}],
-        [{"resourceClaimTemplateName": "empty"}],
-        [{"resourceClaimName": "empty"}],
-        [{"resourceClaimTemplateName": "not-there"}],
-        [{"resourceClaimName": "not-there"}],
-    ],
-    ids=["no claim", "template", "own claim", "empty template", "empty claim", "unknown template", "unknown claim"],
-)
+@pytest.mark.parametrize("sources", WITHOUT_FABRIC_MEMORY.values(), ids=WITHOUT_FABRIC_MEMORY)
 def test_rule_17_pods_without_fabric_memory_may_end_at_once(cluster, place, sources):
     cluster.api.create(pod(*sources, terminationGracePeriodSeconds=0), place, dryRun="All")
 
@@ -469,13 +347,6 @@ def roles(cluster, bound) -> Any:
         cluster.api.delete("Pod", f"{role}-{node}", NAMESPACE, grace=0)
 
 
-def piece(node: str | None, driver: str = "dra.memory") -> dict[str, Any]:
-    pool = {"name": "pool", "generation": 1, "resourceSliceCount": 1}
-    where = {"nodeName": node} if node else {"allNodes": True}
-    body = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "piece"}}
-    return {**body, "spec": {"driver": driver, "pool": pool, **where, "devices": [{"name": "device"}]}}
-
-
 def test_I6_a_driver_writes_slices_of_its_own_node_only(cluster, roles):
     node, callers = roles
     callers["driver"].create(piece(node), dryRun="All")
@@ -500,20 +371,9 @@ def test_I6_a_driver_deletes_slices_of_its_own_node_only(cluster, roles):
     cluster.api.delete("ResourceSlice", "theirs")
 
 
-@pytest.mark.parametrize(
-    ("status", "sentence"),
-    [
-        ({"capacity": {VIEW: "1Gi"}}, ""),
-        ({"capacity": {"memory": "1Ti"}}, "the updater writes capacity keys of dynamicmemory.dev/ only"),
-        ({"capacity": {"cpu": None}}, "the updater writes capacity keys of dynamicmemory.dev/ only"),
-        ({"allocatable": {"memory": "1Ti"}}, "allocatable is the kubelet's"),
-        ({"conditions": [{"type": "dynamicmemory.dev/DynamicMemoryReady", "status": "True"}]}, ""),
-        ({"conditions": [{"type": "Ready", "status": "True"}]}, "writes conditions of dynamicmemory.dev/ only"),
-        ({"addresses": [{"type": "InternalIP", "address": "10.1.2.3"}]}, "its own condition only"),
-    ],
-    ids=["ours", "memory", "cpu gone", "allocatable", "our condition", "Ready", "address"],
-)
-def test_rule_21_the_updater_writes_its_own_keys_of_its_own_node_only(cluster, roles, status, sentence):
+@pytest.mark.parametrize("case", UPDATER_WRITES)
+def test_rule_21_the_updater_writes_its_own_keys_of_its_own_node_only(cluster, roles, case):
+    status, sentence = UPDATER_WRITES[case]
     node, callers = roles
     updater = callers["updater"]
     cluster.api.patch("Node", node, {"status": {"capacity": {"cpu": "1", "memory": "1Gi"}}}, subresource="status")

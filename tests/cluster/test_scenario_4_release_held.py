@@ -35,10 +35,12 @@ def status(here, namespace, pod):
     [("offline", ("MemoryBusy", "memory block")), ("remove", ("Releasing", "the port is stuck"))],
     ids=["offline refused", "fabric fails"],
 )
-def test_scenario_4_I4_what_cannot_be_given_back_stays_with_its_pod(world, fake_nodes, namespace, operation, words):
+def test_scenario_4_I4_what_cannot_be_given_back_stays_with_its_pod(
+    cluster, world, fake_nodes, namespace, operation, words
+):
     """The pod stays Terminating and the claim allocated; the reason is in events; then it ends by itself."""
     # the driver answers 5 s before the call's deadline, which is 45 s with the real kubelet
-    (node,) = fake_nodes(patience=Patience(call=7.0))
+    (node,) = fake_nodes(patience=Patience(call=cluster.pace.call))
     here = world([node], size="2Gi", window="2Gi")
     here.pod("a", namespace, "2Gi")
     here.wait_running("a", namespace)
@@ -179,9 +181,9 @@ def test_scenario_4_rule_16_what_slips_through_the_policies_is_refused_by_the_dr
                     lambda about=about: told(here, namespace, about, "InvalidClaim", words), 30, f"{about} is told why"
                 )
             began = time.monotonic()
-            time.sleep(6)
+            time.sleep(here.cluster.pace.quiet)
             again = [share for share in claims.allocations() if share.at > began]
-            print(f"{len(again)} more attempts in 6 s")
+            print(f"{len(again)} more attempts in {here.cluster.pace.quiet:g} s")
             assert len(again) <= 2
             assert not here.extents()
         # nobody else is held up by it

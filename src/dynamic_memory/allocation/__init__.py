@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no event loop. `Inventory` is what there is and who has 
 `Allocator` decides over it. `python -m dynamic_memory.allocation` answers questions as JSON lines.
 """
 
-from dynamic_memory.allocation.allocator import Allocator, Placement, Provider
+from dynamic_memory.allocation.allocator import Allocator, Placement, Plan, Provider
 from dynamic_memory.allocation.errors import FatalAllocationError, NodeAllocationError
 from dynamic_memory.allocation.features import Features
 from dynamic_memory.allocation.inventory import Inventory, claim_key
@@ -20,6 +20,7 @@ __all__ = [
     "Inventory",
     "NodeAllocationError",
     "Placement",
+    "Plan",
     "Policy",
     "Provider",
     "Reason",

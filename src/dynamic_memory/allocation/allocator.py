@@ -26,7 +26,7 @@ from dynamic_memory.allocation.search import Search
 from dynamic_memory.api import resource
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["Allocator", "Placement", "Provider"]
+__all__ = ["Allocator", "Placement", "Plan", "Provider"]
 
 _PROBES = 8
 """Nodes that are searched before an index is made for a need that was never seen."""
@@ -45,6 +45,24 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     allocations: list[resource.AllocationResult]
     score: int = 0
+
+
+class Plan:
+    """Compiled claims; good until the inventory changes."""
+
+    def __init__(self, allocator: Allocator, demand: Demand) -> None:
+        self._allocator = allocator
+        self._demand = demand
+
+    def possible(self) -> int:
+        """Return the nodes that are not ruled out, as bits by their positions in the inventory."""
+        return self._allocator._possible(self._demand)  # noqa: SLF001 - a plan is a part of its allocator
+
+    def allocate(self, node: str) -> list[resource.AllocationResult] | None:
+        """Allocate the claims for one node; raises as `Allocator.allocate` does."""
+        self._allocator._check(node)  # noqa: SLF001 - the same
+        placement = self._allocator._search(self._demand, node, None)  # noqa: SLF001 - the same
+        return None if placement is None else placement.allocations
 
 
 class Allocator:
@@ -119,6 +137,15 @@ class Allocator:
         """
         found = list(self._fitting(self._compile(claims), nodes, reporter))
         return sorted(found, key=lambda placement: -placement.score)
+
+    def plan(self, claims: Sequence[resource.ResourceClaim]) -> Plan:
+        """Compile claims once, for a caller that has its own order of nodes and wants to ask about some of them.
+
+        Raises:
+            FatalAllocationError: the claims cannot be handled by themselves.
+
+        """
+        return Plan(self, self._compile(claims))
 
     def explain(self, claims: Sequence[resource.ResourceClaim], nodes: Sequence[str] | None = None) -> dict[str, str]:
         """Say for each node where the claims do not fit what is the first thing that is not met.

@@ -32,6 +32,13 @@ class CompileError(InvalidInput):
     def __str__(self) -> str:
         return f"{self.line}:{self.column}: {self.message}: expected {self.expected}"
 
+    def report(self, source: str) -> str:
+        """Return the error as cel-go shows it, with the line of the source and a mark under the place."""
+        lines = source.split("\n")
+        shown = lines[self.line - 1] if self.line <= len(lines) else ""
+        mark = "." * (self.column - 1) + "^"
+        return f"ERROR: <input>:{self.line}:{self.column}: {self.message}\n | {shown}\n | {mark}"
+
 
 class EvaluationError(NeverError):
     """An expression failed on these values."""

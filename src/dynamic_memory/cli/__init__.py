@@ -27,6 +27,11 @@ COMMANDS = {
     "schedule": Entry("dynamic_memory.cli.schedule:schedule", "Say where a pod would go, and with which devices."),
     "gen": Entry("dynamic_memory.cli.gen:gen", "Print sample capacity: pools of devices, slices of memory."),
     "convert": Entry("dynamic_memory.cli.convert:convert", "Turn objects of the prototype into resource.k8s.io/v1."),
+    "demo": Entry("dynamic_memory.cli.demo:demo", "Show the main job on a cluster in this process, in seconds."),
+    "up": Entry("dynamic_memory.cli.up:up", "Run a whole simulated cluster in one process."),
+    "apiserver": Entry(
+        "dynamic_memory.cli.apiserver:apiserver", "Run an API server that kubectl takes for a real one."
+    ),
     "hugepages": Entry("dynamic_memory.cli.node:hugepages", "Provision huge pages of this node."),
     "inspect": Entry("dynamic_memory.cli.node:inspect", "Print the memory of this node as YAML."),
     "validate": Entry("dynamic_memory.cli.node:validate", "Check that claims of this node's memory can be enforced."),

@@ -22,6 +22,7 @@ from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 from dynamic_memory.api.meta import ObjectMeta
 from dynamic_memory.api.wire import Kind
 from dynamic_memory.errors import InvalidInput
+from dynamic_memory.kube.connections import close_when_cancelled
 from dynamic_memory.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -322,7 +323,9 @@ def _connect(kubeconfig: str | None, context: str | None) -> httpx2.AsyncClient:
         raise InvalidInput("kubeconfig", "a current context", kubeconfig)
     if single.user is not None and single.user.exec is not None:
         _check_exec(single.user.exec.apiVersion)
-    return AsyncClient(single, ConnectionParams(timeout=httpx2.Timeout(TIMEOUT, pool=None), trust_env=False))
+    client = AsyncClient(single, ConnectionParams(timeout=httpx2.Timeout(TIMEOUT, pool=None), trust_env=False))
+    close_when_cancelled(client)
+    return client
 
 
 def _path(kind: Kind[Any], namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:

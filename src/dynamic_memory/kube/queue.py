@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dynamic_memory.process import clock
 from dynamic_memory.process.backoff import Backoff
 
-__all__ = ["WorkQueue", "work"]
+__all__ = ["EARLY", "WorkQueue", "work"]
 
 log = logging.getLogger(__name__)
 

@@ -72,18 +72,18 @@ class Api:
 
     Args:
         server: `https://127.0.0.1:6443`.
-        context: trust, and the client certificate if that is the identity.
+        context: trust, and the client certificate if that is the identity; None for a server without TLS.
         token: bearer token, or None.
 
     """
 
-    def __init__(self, server: str, context: ssl.SSLContext, token: str | None = None) -> None:
+    def __init__(self, server: str, context: ssl.SSLContext | None, token: str | None = None) -> None:
         self.server = server
         self._address = urlsplit(server).netloc
         self._context = context
         self._token = token
         self._local = threading.local()
-        self._connections: list[http.client.HTTPSConnection] = []
+        self._connections: list[http.client.HTTPConnection] = []
 
     def call(self, method: str, path: str, body: Any = None, content: str = "application/json", **query: str) -> Any:
         """Send one request and return the decoded answer; text that is not JSON is returned as it is.
@@ -115,10 +115,10 @@ class Api:
     def _exchange(self, method: str, target: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         # a kept connection may have been closed meanwhile; only then, and only once, a new one is tried
         for fresh in (False, True):
-            connection: http.client.HTTPSConnection | None = None if fresh else getattr(self._local, "connection", None)
+            connection: http.client.HTTPConnection | None = None if fresh else getattr(self._local, "connection", None)
             kept = connection is not None
             if connection is None:
-                connection = http.client.HTTPSConnection(self._address, context=self._context, timeout=30)
+                connection = self._connect()
                 self._local.connection = connection
                 self._connections.append(connection)
             try:
@@ -134,6 +134,11 @@ class Api:
                         raise
                     raise ConnectionError(str(error)) from error
         raise AssertionError
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._context is None:
+            return http.client.HTTPConnection(self._address, timeout=30)
+        return http.client.HTTPSConnection(self._address, context=self._context, timeout=30)
 
     def close(self) -> None:
         """Close the connections of all threads; none of them may be in a call."""
@@ -168,7 +173,7 @@ class Api:
         headers = {"Accept": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        connection = http.client.HTTPSConnection(self._address, context=self._context, timeout=30)
+        connection = self._connect()
         try:
             connection.request("GET", f"{_path(kind, namespace)}?{urlencode(query)}", headers=headers)
             answer = connection.getresponse()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,14 +17,19 @@ from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import our_image
 from tests.cluster.support.node import RealNode
+from tests.cluster.support.pace import REAL
+from tests.cluster.support.processes import Child
 
 __all__ = ["NODE", "Cluster"]
 
 NODE = "node-1"
+ROOT = Path(__file__).parents[3]
 
 
 class Cluster:
     """A running cluster of one Kubernetes version; its folder is `/tmp/dmc-...`, short because sockets are in it."""
+
+    pace = REAL
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -62,12 +68,22 @@ class Cluster:
         self.seconds["image imported"] = self.node.import_image(archive)
         return name
 
+    def make_node(self, name: str, **options: Any) -> FakeNode:
+        """Return a new node without containers, switched off."""
+        return FakeNode(name, self.plane, **options)
+
     def add_fake_node(self, name: str, **options: Any) -> FakeNode:
         """Return a new node without containers, ready for pods."""
-        node = FakeNode(name, self.plane, **options)
+        node = self.make_node(name, **options)
         node.start()
         node.wait()
         return node
+
+    def start_role(self, name: str, role: str, config: Path, fault: str | None = None) -> Child:
+        """Start one of our roles as a process; with a fault point it kills itself there."""
+        environment = {"DYNAMIC_MEMORY_FAULT": fault} if fault else {}
+        command = [sys.executable, "-m", "dynamic_memory", role, "--config", config]
+        return Child(name, command, logs=self.logs, environment=environment, folder=ROOT)
 
     def kubectl(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
         """Run the kubectl of this version as administrator and return what it printed.

@@ -260,6 +260,8 @@ class ControlPlane:
         """End all processes and give the addresses back."""
         if self._networking:
             self._services.stop()
+        else:
+            self._services.close()
         self.api.close()
         for child in reversed(self.children.values()):
             child.kill()

@@ -21,7 +21,7 @@ import struct
 import subprocess
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["ServiceNetwork"]
@@ -59,6 +59,10 @@ class ServiceNetwork:
     def start(self) -> None:
         self._thread.start()
 
+    def close(self) -> None:
+        """Give up what was never started."""
+        self._loop.close()
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(timeout=10)
@@ -83,12 +87,8 @@ class ServiceNetwork:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), POLL_SECONDS)
         transport.close()
-        await self._end_connections()
-
-    async def _end_connections(self) -> None:
         for forwarder in self._forwarders.values():
             forwarder.close()
-        await asyncio.sleep(0.1)  # who was just accepted gets a task: cancelled before it ran, it would close nothing
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -130,14 +130,16 @@ class ServiceNetwork:
     def _connection(self, key: tuple[str, int]) -> Callable[..., Any]:
         async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             targets = self._endpoints.get(key, [])
-            with contextlib.suppress(OSError):
-                async with _closing(writer):
-                    if not targets:
-                        return
-                    host, port = targets[next(self._turn) % len(targets)]
-                    there_reader, there_writer = await asyncio.open_connection(host, port)
-                    async with _closing(there_writer):
-                        await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+            try:
+                if not targets:
+                    return
+                host, port = targets[next(self._turn) % len(targets)]
+                there_reader, there_writer = await asyncio.open_connection(host, port)
+                await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+            except OSError:
+                pass
+            finally:
+                writer.close()
 
         return forward
 
@@ -154,20 +156,6 @@ def _ready(slices: list[dict[str, Any]], namespace: str, name: str, port: str) -
         for endpoint in item.get("endpoints") or []:
             if endpoint.get("conditions", {}).get("ready", True):
                 yield from ((address, number) for address in endpoint["addresses"] for number in numbers)
-
-
-@contextlib.asynccontextmanager
-async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-    """Leave no open transport behind: a closed one is open until the loop has run once more."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        writer.transport.abort()
-        raise
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -190,11 +190,7 @@ class World:
 
     def _start(self, name: str, role: str, config: Path, fault: str | None) -> None:
         assert name not in self.children, f"{name} runs already"
-        environment = {"DYNAMIC_MEMORY_FAULT": fault} if fault else {}
-        command = [sys.executable, "-m", "dynamic_memory", role, "--config", config]
-        self.children[name] = Child(
-            f"{self.domain}-{name}", command, logs=self.cluster.logs, environment=environment, folder=ROOT
-        )
+        self.children[name] = self.cluster.start_role(f"{self.domain}-{name}", role, config, fault)
 
     # --- configuration
 
@@ -269,6 +265,11 @@ class World:
         for name in ("plugins", "plugins_registry"):
             (self.nodes[node] / name).mkdir(parents=True, exist_ok=True)
         (self.folder / f"driver-{node}.yaml").write_text(yaml.safe_dump(config))
+
+    def change_driver(self, node: str, **changes: Any) -> None:
+        """Change the configuration of a driver that is not running."""
+        path = self.folder / f"driver-{node}.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
 
     def driver_token(self, node: str) -> str:
         """Return a token of the driver's account that is bound to a pod of the node."""

@@ -76,7 +76,7 @@ def fake_nodes(cluster: Cluster, rights: None) -> Iterator[Callable[..., list[Fa
         def make(count: int = 1, **options: Any) -> list[FakeNode]:
             made = []
             for _ in range(count):
-                node = FakeNode(f"n{next(_numbers)}", cluster.plane, **options)
+                node = cluster.make_node(f"n{next(_numbers)}", **options)
                 stack.callback(node.remove, cluster.plane)
                 node.start()
                 made.append(node)

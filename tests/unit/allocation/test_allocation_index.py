@@ -153,3 +153,30 @@ def test_a_fault_on_a_node_that_is_reached_is_not_missed_by_ruling_nodes_out(wor
     selectors = [{"cel": {"expression": 'device.attributes["dra.memory"].kind == "local"'}}]
     with pytest.raises(FatalAllocationError, match="no such key"):
         world.allocator.place([claim(request("r", "4Gi", selectors=selectors))])
+
+
+def on_node(ask: Any) -> Any:
+    try:
+        found = ask()
+    except (FatalAllocationError, NodeAllocationError) as error:
+        return type(error)
+    return None if found is None else shape(found)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_plan_says_of_each_node_what_a_search_of_it_says(seed: int) -> None:
+    case = spread(allocation_case(seed), random.Random(seed))
+    world = World(Features.of(case.get("features")))
+    claims = world.load(case)
+    plan = outcome(lambda: world.allocator.plan(claims))
+    if isinstance(plan, type):
+        assert outcome(lambda: world.allocator.allocate(claims, "node-0")) is plan
+        return
+    possible = plan.possible()
+    for name in world.inventory.node_names():
+        searched = on_node(lambda name=name: world.allocator.allocate(claims, name))  # type: ignore[misc]
+        assert on_node(lambda name=name: plan.allocate(name)) == searched  # type: ignore[misc]
+        if isinstance(searched, list):
+            position = world.inventory.position(name)
+            assert position is not None
+            assert possible >> position & 1

@@ -289,7 +289,7 @@ def test_policy_refusals():
     for source in ("JSONPatch{operation: 'add'}", "Other{a: 1}", "variables.unknown", "JSONPatch{op: 1}"):
         with pytest.raises(CompileError):
             policy.compile(source)
-    with pytest.raises(EvaluationError, match="composited variable 'broken' fails to evaluate: no such key: missing"):
+    with pytest.raises(EvaluationError, match='composited variable "broken" fails to evaluate: no such key: missing'):
         policy.compile("variables.broken == 1").evaluate(PolicyBindings(policy, object={}))
     assert policy.compile("jsonpatch.escapeKey('a/b~c')").evaluate({}) == "a~1b~0c"
     with pytest.raises(EvaluationError, match="expected string keys"):

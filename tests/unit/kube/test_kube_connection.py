@@ -194,6 +194,23 @@ async def test_an_informer_survives_a_cut_connection(server):
     await client.close()
 
 
+async def test_a_request_that_is_cancelled_before_the_server_speaks_leaves_no_connection(server):
+    accepted: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+    silent = await asyncio.start_server(lambda reader, writer: accepted.put((reader, writer)), "127.0.0.1", 0)
+    server.port = silent.sockets[0].getsockname()[1]
+    client = Client.from_environment(server.kubeconfig(token="t1"))
+    request = asyncio.create_task(client.get(NODES, "n"))
+    async with asyncio.timeout(5):
+        reader, writer = await accepted.get()
+        await reader.readexactly(1)  # the handshake has begun
+        request.cancel()
+        await asyncio.wait([request])
+        await reader.read()  # until the client has closed the connection
+    writer.close()
+    silent.close()
+    await client.close()
+
+
 async def test_a_server_that_is_not_there(tmp_path):
     async with Server(tmp_path) as server:
         config = server.kubeconfig(token="t1")

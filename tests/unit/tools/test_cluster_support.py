@@ -3,20 +3,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import signal
-import socket
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
-from tests.cluster.support import services
 from tests.cluster.support.api import _path
 from tests.cluster.support.control_plane import Slot
 from tests.cluster.support.processes import Child, NotInTime, eventually, free_ports, tail
-from tests.cluster.support.services import ServiceNetwork
 
 
 def test_eventually_returns_the_first_true_result():
@@ -107,34 +101,3 @@ def test_a_child_that_ignores_the_signal_is_killed(tmp_path: Path):
     child = Child("deaf", ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"], logs=tmp_path)
     eventually(lambda: "up" in (tmp_path / "deaf.log").read_text(), 10, "its start")
     assert child.stop(0.2) == -signal.SIGKILL
-
-
-def test_a_service_network_leaves_no_connection_open():
-    """Whatever the loop leaves unclosed is reported by the garbage collector, in some other test."""
-
-    async def end_with_open_connections() -> None:
-        network = ServiceNetwork("https://127.0.0.1:1", "none", "127.0.0.1")
-
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            async with services._closing(writer):
-                while data := await reader.read(10):
-                    writer.write(data)
-
-        async with await asyncio.start_server(echo, "127.0.0.1", 0) as there:
-            key = ("127.0.0.1", 0)
-            network._endpoints[key] = [there.sockets[0].getsockname()]
-            network._forwarders[key] = here = await asyncio.start_server(network._connection(key), *key)
-            port = here.sockets[0].getsockname()[1]
-            with (
-                socket.create_connection(("127.0.0.1", port)) as talking,
-                socket.create_connection(("127.0.0.1", port)),
-            ):
-                talking.sendall(b"x")
-                assert await asyncio.to_thread(talking.recv, 1) == b"x"
-                network._loop.close()  # it was not started: nobody else closes it
-                await network._end_connections()
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        asyncio.run(end_with_open_connections())
-        gc.collect()

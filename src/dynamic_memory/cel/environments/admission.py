@@ -55,13 +55,15 @@ class Policy:
 
     Args:
         variables: name and expression of each, in order.
+        params: whether the policy has parameters; without, expressions cannot speak of them.
 
     Raises:
         CompileError: a variable's expression is wrong.
 
     """
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, variables: Mapping[str, str] | None = None, *, params: bool = True) -> None:
+        self._inputs = _INPUTS if params else tuple(name for name in _INPUTS if name != "params")
         self.variables: dict[str, Program] = {}
         self._known: dict[str, Type] = {}
         for name, source in (variables or {}).items():
@@ -75,7 +77,7 @@ class Policy:
             CompileError: with line, column and what was expected.
 
         """
-        declared = {name: Declared(t.DYN) for name in _INPUTS}
+        declared = {name: Declared(t.DYN) for name in self._inputs}
         declared["variables"] = Declared(ObjectType("kubernetes.variables", dict(self._known)))
         return Environment(declared, functions=JSON_PATCH, objects=_Objects()).compile(source)
 
@@ -111,7 +113,7 @@ class _Variables(dict[str, Any]):
             value = program.evaluate(self._bindings)
         except EvaluationError as error:
             raise type(error)(
-                f"composited variable {name!r} fails to evaluate: {error.message}", error.line, error.column
+                f'composited variable "{name}" fails to evaluate: {error.message}', error.line, error.column
             ) from error
         self[name] = value
         return value

@@ -18,10 +18,10 @@ from dynamic_memory.cel import types as t
 from dynamic_memory.cel.environment import Environment, Program
 from dynamic_memory.cel.errors import CompileError, EvaluationError, Fault
 from dynamic_memory.cel.functions.times import parse_duration, parse_timestamp
-from dynamic_memory.cel.types import Declared, ObjectType, Type, list_of, map_of
-from dynamic_memory.cel.values import kind_of
+from dynamic_memory.cel.types import Declared, ObjectType, Type, list_of, map_of, optional_of
+from dynamic_memory.cel.values import NONE, Optional, kind_of
 
-__all__ = ["Rule", "compile_rule", "escape"]
+__all__ = ["Message", "Rule", "compile_message", "compile_rule", "escape"]
 
 _SCALARS = {"string": t.STRING, "integer": t.INT, "number": t.DOUBLE, "boolean": t.BOOL}
 _FORMATS = {"date-time": t.TIMESTAMP, "date": t.TIMESTAMP, "duration": t.DURATION, "byte": t.BYTES}
@@ -117,20 +117,44 @@ def _parse(value: str, form: str) -> Any:
     return parse_timestamp(f"{value}T00:00:00Z" if form == "date" else value)
 
 
-class Rule:
-    """A compiled `x-kubernetes-validations` rule of one place of a schema.
+class _Compiled:
+    """An expression of one place of a schema: the values that it gets."""
 
-    Attributes:
-        transition: it reads oldSelf, so it is only asked when there is an old value.
+    __slots__ = ("optional_old", "program", "schema", "transition")
 
-    """
-
-    __slots__ = ("program", "schema", "transition")
-
-    def __init__(self, program: Program, schema: Mapping[str, Any], *, transition: bool) -> None:
+    def __init__(self, program: Program, schema: Mapping[str, Any], *, transition: bool, optional_old: bool) -> None:
         self.program = program
         self.schema = schema
         self.transition = transition
+        self.optional_old = optional_old
+
+    def measure(self, value: Any, old: Any = None) -> tuple[Any, int]:
+        """Return what the expression says of a value of JSON, and what that cost.
+
+        Raises:
+            EvaluationError: it fails on this value, or costs too much.
+
+        """
+        try:
+            before = _convert(old, self.schema)
+            if self.optional_old:
+                before = NONE if old is None else Optional(before)
+            bindings = {"self": _convert(value, self.schema), "oldSelf": before}
+        except Fault as fault:
+            raise EvaluationError(str(fault)) from None
+        return self.program.measure(bindings)
+
+
+class Rule(_Compiled):
+    """A compiled `x-kubernetes-validations` rule of one place of a schema.
+
+    Attributes:
+        transition: it reads oldSelf, so it is only asked when there is an old value, unless oldSelf is optional.
+        optional_old: oldSelf is an optional, which has no value when an object is made.
+
+    """
+
+    __slots__ = ()
 
     def holds(self, value: Any, old: Any = None) -> bool:
         """Decide for a value of JSON.
@@ -139,27 +163,52 @@ class Rule:
             EvaluationError: the rule fails on this value, or costs too much.
 
         """
-        if self.transition and old is None:
+        if self.transition and not self.optional_old and old is None:
             return True
-        try:
-            bindings = {"self": _convert(value, self.schema), "oldSelf": _convert(old, self.schema)}
-        except Fault as fault:
-            raise EvaluationError(str(fault)) from None
-        result = self.program.evaluate(bindings)
+        result, _ = self.measure(value, old)
         if type(result) is not bool:
             raise EvaluationError(f"expected bool, got {kind_of(result)}")
         return result
 
 
-def compile_rule(source: str, schema: Mapping[str, Any]) -> Rule:
+class Message(_Compiled):
+    """A compiled `messageExpression`."""
+
+    __slots__ = ()
+
+
+def compile_rule(source: str, schema: Mapping[str, Any], *, optional_old: bool = False) -> Rule:
     """Compile a rule for the schema it stands in.
+
+    Args:
+        source: the expression.
+        schema: of `self`, as it stands in a CustomResourceDefinition.
+        optional_old: of `optionalOldSelf`.
 
     Raises:
         CompileError: with line, column and what was expected.
 
     """
-    declared = _declare(schema, "object")
-    program = Environment({"self": declared, "oldSelf": declared}).compile(source)
+    program = _compile(source, schema, optional_old=optional_old)
     if program.result_type.kind not in ("bool", "dyn"):
         raise CompileError(f"must evaluate to bool, not {program.result_type}", "bool")
-    return Rule(program, schema, transition=bool(re.search(r"\boldSelf\b", source)))
+    return Rule(program, schema, transition=bool(re.search(r"\boldSelf\b", source)), optional_old=optional_old)
+
+
+def compile_message(source: str, schema: Mapping[str, Any], *, optional_old: bool = False) -> Message:
+    """Compile a messageExpression for the schema it stands in.
+
+    Raises:
+        CompileError: with line, column and what was expected.
+
+    """
+    program = _compile(source, schema, optional_old=optional_old)
+    if program.result_type.kind not in ("string", "dyn"):
+        raise CompileError(f"must evaluate to string, not {program.result_type}", "string")
+    return Message(program, schema, transition=bool(re.search(r"\boldSelf\b", source)), optional_old=optional_old)
+
+
+def _compile(source: str, schema: Mapping[str, Any], *, optional_old: bool) -> Program:
+    declared = _declare(schema, "object")
+    before = Declared(optional_of(declared.type)) if optional_old else declared
+    return Environment({"self": declared, "oldSelf": before}).compile(source)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies of requests: JSON, YAML and protobuf in, plain values out, whatever a client sends.
+
+Nesting is limited well below what the interpreter and everything behind this can recurse; YAML aliases are limited so
+that a small document cannot become a huge one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, unsupported_media_type
+
+__all__ = ["ACCEPTED", "PROTOBUF", "decode_json", "decode_object", "decode_yaml"]
+
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+ACCEPTED = ("application/json", "application/yaml", PROTOBUF)
+DEPTH = 200
+NODES = 1_000_000
+_SHOWN = 40
+
+
+def decode_json(body: bytes, what: str = "") -> Any:
+    """Return the value of a JSON document.
+
+    Raises:
+        StatusError: 400, it is none, or it is nested too deep.
+
+    """
+    try:
+        _limit_depth(body)
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(what, f"json parse error: {error}", body) from error
+
+
+def decode_yaml(body: bytes, what: str = "") -> Any:
+    """Return the value of a YAML document, which may be JSON.
+
+    Raises:
+        StatusError: 400, it is none, has several documents, or becomes too large.
+
+    """
+    if body.lstrip()[:1] in {b"{", b"["}:
+        try:
+            _limit_depth(body)
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    import yaml  # noqa: PLC0415 - most requests are JSON
+
+    try:
+        return _plain(yaml.load(body, _loader()), _Budget(), 0)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise _unreadable(what, f"yaml: {text}", body) from error
+
+
+def decode_object(
+    body: bytes, media_type: str, kind: str, protobuf: Callable[[bytes], dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return the object of a body.
+
+    Args:
+        body: as it came.
+        media_type: of the body; empty is JSON.
+        kind: what is expected, for messages.
+        protobuf: decodes protobuf; None = not accepted here.
+
+    Raises:
+        StatusError: 415, the format is not known; 400, it cannot be read or is no object.
+
+    """
+    if media_type == PROTOBUF and protobuf is not None:
+        return protobuf(body)
+    if media_type in {"", "application/json"}:
+        value = decode_json(body, kind)
+    elif media_type in {"application/yaml", "application/x-yaml", "text/yaml"}:
+        value = decode_yaml(body, kind)
+    else:
+        raise unsupported_media_type(ACCEPTED if protobuf is not None else ACCEPTED[:2])
+    if not isinstance(value, dict):
+        raise _unreadable(kind, f"cannot unmarshal {_type(value)} into an object", body)
+    return value
+
+
+def _type(value: Any) -> str:
+    return {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
+
+
+def _unreadable(kind: str, why: str, body: bytes) -> StatusError:
+    what = f" (must be of type {kind})" if kind else ""
+    shown = body[:_SHOWN].decode(errors="replace")
+    more = "…" if len(body) > _SHOWN else ""
+    return bad_request(f"the object provided is unrecognized{what}: couldn't get version/kind; {why} ({shown!r}{more})")
+
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def _limit_depth(body: bytes) -> None:
+    """Refuse deep nesting before anything recurses into it; cheap for ordinary bodies."""
+    if body.count(b"{") + body.count(b"[") <= DEPTH:
+        return
+    depth = 0
+    for match in _BRACKETS.finditer(body):
+        first = match.group()[:1]
+        if first in b"[{":
+            depth += 1
+            if depth > DEPTH:
+                raise bad_request(f"json: exceeded max depth of {DEPTH}")
+        elif first in b"]}":
+            depth -= 1
+
+
+class _Budget:
+    def __init__(self) -> None:
+        self.left = NODES
+
+    def spend(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("document contains excessive aliasing")
+
+
+def _plain(value: Any, budget: _Budget, depth: int) -> Any:
+    """Copy what YAML made into plain JSON values; shared nodes become copies, cycles run out of depth."""
+    budget.spend()
+    if depth > DEPTH:
+        raise ValueError(f"exceeded max depth of {DEPTH}")
+    if isinstance(value, dict):
+        return {_key(key): _plain(item, budget, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, budget, depth + 1) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"a value of type {type(value).__name__} is not JSON")
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key, default=str)
+
+
+def _loader() -> Any:
+    """Return a safe YAML loader that reads dates as text, as JSON has none."""
+    global _Loader  # noqa: PLW0603 - made at first use
+    if _Loader is None:
+        import yaml  # noqa: PLC0415
+
+        base = cast("Any", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        resolvers = {
+            first: [(tag, pattern) for tag, pattern in entries if tag != "tag:yaml.org,2002:timestamp"]
+            for first, entries in base.yaml_implicit_resolvers.items()
+        }
+        _Loader = type("_JsonLoader", (base,), {"yaml_implicit_resolvers": resolvers})
+    return _Loader
+
+
+_Loader: Any = None

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deletion: preconditions, grace, finalizers, propagation; and of whole collections.
+
+An object that nothing holds goes at once. One with finalizers, or a pod that a kubelet still runs, is marked with a
+deletionTimestamp and goes when the last holder lets go. Source: `BeforeDelete` and `genericregistry.Store.Delete` of
+k8s.io/apiserver; grace of pods: `CheckGracefulDelete` of the pod strategy.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dynamic_memory.embedded.apiserver.core import DEFINITIONS, NAMESPACES, AdmissionRequest, Core
+from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, conflict, forbidden, invalid, not_found
+from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.records import Object, Record
+from dynamic_memory.embedded.apiserver.request import Request, UserInfo
+from dynamic_memory.embedded.apiserver.resource import Resource, StorageKey
+from dynamic_memory.embedded.apiserver.store import Changed
+from dynamic_memory.embedded.apiserver.targets import dry_run_of
+from dynamic_memory.process import clock
+
+__all__ = ["CLEANUP", "FOREGROUND", "ORPHAN", "DeleteOptions", "Deleting", "Outcome", "options_of"]
+
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""Holds a CustomResourceDefinition until its objects are gone."""
+ORPHAN = "orphan"
+FOREGROUND = "foregroundDeletion"
+PODS = StorageKey("", "pods")
+_POLICIES = ("Background", "Foreground", "Orphan")
+_KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
+_FINISHED = frozenset({"Succeeded", "Failed"})
+DEFAULT_GRACE = 30
+
+
+@dataclass(slots=True)
+class DeleteOptions:
+    """How to delete."""
+
+    grace_period: int | None = None
+    """Seconds; None = what the object says."""
+    uid: str = ""
+    resource_version: str = ""
+    propagation: Literal["", "Background", "Foreground", "Orphan"] = ""
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a deletion: the object, and whether it is gone."""
+
+    record: Record
+    gone: bool
+
+
+def options_of(request: Request, body: Mapping[str, Any]) -> DeleteOptions:
+    """Return the options of a DELETE, from its body and its query.
+
+    Raises:
+        StatusError: 400 or 422, they cannot be.
+
+    """
+    kind = body.get("kind")
+    if kind not in {None, "", "DeleteOptions"}:
+        raise bad_request(f"decoded object cannot be converted to DeleteOptions: {kind}")
+    said: dict[str, Any] = dict(body)
+    for name in ("propagationPolicy", "gracePeriodSeconds", "orphanDependents"):
+        if request.first(name):
+            said.setdefault(name, request.first(name))
+    preconditions = said.get("preconditions")
+    preconditions = preconditions if isinstance(preconditions, dict) else {}
+    policy: Any = said.get("propagationPolicy") or ""
+    if policy and policy not in _POLICIES:
+        known = '"Background", "Foreground", "Orphan"'
+        raise _invalid("FieldValueNotSupported", f'Unsupported value: "{policy}": supported values: {known}')
+    orphan = said.get("orphanDependents")
+    if orphan is not None:
+        if policy:
+            text = 'Invalid value: "": orphanDependents and deletionPropagation cannot be both set'
+            raise _invalid("FieldValueInvalid", text)
+        policy = "Orphan" if str(orphan).lower() == "true" else "Background"
+    return DeleteOptions(
+        _seconds(said.get("gracePeriodSeconds")),
+        str(preconditions.get("uid") or ""),
+        str(preconditions.get("resourceVersion") or ""),
+        policy,
+        dry_run_of(body.get("dryRun"), "DeleteOptions") or dry_run_of(request.query.get("dryRun", ()), "DeleteOptions"),
+    )
+
+
+def _seconds(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise bad_request(f"gracePeriodSeconds: {value!r} is not a number") from None
+
+
+def _invalid(reason: str, text: str) -> Exception:
+    return invalid("meta.k8s.io", "DeleteOptions", "", [Cause(reason, text, "propagationPolicy")])
+
+
+class Deleting:
+    """See the module."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, user: UserInfo
+    ) -> Outcome:
+        """Delete an object, or mark it.
+
+        Raises:
+            StatusError: there is none, it is not the one that was meant, or it may not be deleted.
+
+        """
+        if resource.storage == NAMESPACES and name in _KEPT_NAMESPACES:
+            raise forbidden(resource, name, "this namespace may not be deleted")
+        while True:
+            record = self._core.store.head(resource.storage, (namespace, name))
+            if record is None:
+                raise not_found(resource, name)
+            self._meant(resource, record, options)
+            await self._core.admission.validate(self._request(resource, record, options, user))
+            try:
+                return await self._delete_once(record, options)
+            except Changed:
+                continue
+
+    async def _delete_once(self, record: Record, options: DeleteOptions) -> Outcome:
+        metadata = record.object["metadata"]
+        finalizers = _finalizers(metadata.get("finalizers") or [], options.propagation)
+        if record.storage == DEFINITIONS and not metadata.get("deletionTimestamp") and CLEANUP not in finalizers:
+            finalizers = [*finalizers, CLEANUP]
+        grace = _grace(record, options)
+        holds = bool(finalizers) or (
+            record.storage == NAMESPACES and bool((record.object.get("spec") or {}).get("finalizers"))
+        )
+        if not holds and not grace:
+            return Outcome(record if options.dry_run else await self._core.store.remove(record), gone=True)
+        marked = self._marked(record, finalizers, grace)
+        if marked == record.object:
+            return Outcome(record, gone=False)
+        if options.dry_run:
+            return Outcome(Record(record.storage, record.key, marked, record.version), gone=False)
+        return Outcome(await self._core.store.put(record.storage, record.key, marked, record), gone=False)
+
+    def _meant(self, resource: Resource, record: Record, options: DeleteOptions) -> None:
+        name = record.key[1]
+        if options.uid and options.uid != record.uid:
+            text = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {record.uid}"
+            raise conflict(resource, name, text)
+        found = record.object["metadata"]["resourceVersion"]
+        if options.resource_version and options.resource_version != found:
+            said = options.resource_version
+            text = (
+                f"Precondition failed: ResourceVersion in precondition: {said}, ResourceVersion in object meta: {found}"
+            )
+            raise conflict(resource, name, text)
+
+    def _marked(self, record: Record, finalizers: list[str], grace: int) -> Object:
+        """Return an object as one that is being deleted."""
+        metadata = dict(record.object["metadata"])
+        if finalizers:
+            metadata["finalizers"] = finalizers
+        else:
+            metadata.pop("finalizers", None)
+        before = metadata.get("deletionGracePeriodSeconds")
+        if not metadata.get("deletionTimestamp"):
+            until = self._core.clock.now() + dt.timedelta(seconds=grace)
+            metadata["deletionTimestamp"] = clock.rfc3339(until)
+            metadata["deletionGracePeriodSeconds"] = grace
+            if metadata.get("generation"):
+                metadata["generation"] += 1
+        elif before is not None and grace < before:
+            start = clock.parse_rfc3339(metadata["deletionTimestamp"]) - dt.timedelta(seconds=before)
+            metadata["deletionTimestamp"] = clock.rfc3339(start + dt.timedelta(seconds=grace))
+            metadata["deletionGracePeriodSeconds"] = grace
+        marked = {**record.object, "metadata": metadata}
+        if record.storage == NAMESPACES:
+            marked["status"] = {**(marked.get("status") or {}), "phase": "Terminating"}
+        return marked
+
+    def _request(self, resource: Resource, record: Record, options: DeleteOptions, user: UserInfo) -> AdmissionRequest:
+        said: Object = {"propagationPolicy": options.propagation} if options.propagation else {}
+        if options.grace_period is not None:
+            said["gracePeriodSeconds"] = options.grace_period
+        if options.dry_run:
+            said["dryRun"] = ["All"]
+        old = decoded(resource, record)
+        namespace, name = record.key
+        return AdmissionRequest("DELETE", resource, "", name, namespace, None, old, said, user, options.dry_run)
+
+
+def _finalizers(present: list[str], propagation: str) -> list[str]:
+    if not propagation:
+        return present
+    kept = [name for name in present if name not in {ORPHAN, FOREGROUND}]
+    if propagation == "Orphan":
+        return [*kept, ORPHAN]
+    return [*kept, FOREGROUND] if propagation == "Foreground" else kept
+
+
+def _grace(record: Record, options: DeleteOptions) -> int:
+    """Return the seconds that a pod has to end; other objects have none."""
+    if record.storage != PODS:
+        return 0
+    spec = record.object.get("spec") or {}
+    if not spec.get("nodeName") or (record.object.get("status") or {}).get("phase") in _FINISHED:
+        return 0
+    grace = options.grace_period
+    if grace is None:
+        grace = int(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE))
+    if grace < 0:
+        grace = 1
+    before = record.object["metadata"].get("deletionGracePeriodSeconds")
+    return grace if before is None else min(grace, before)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP edge: aiohttp, one handler for all paths.
+
+Bodies are limited as those of the real server; watches are chunked, several lines a chunk when many events come at
+once, and a client that does not read is disconnected when its watcher is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+from urllib.parse import unquote, unquote_plus
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from dynamic_memory.embedded.apiserver.api import Api
+from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, too_large
+from dynamic_memory.embedded.apiserver.request import ANONYMOUS, Request, Response, Stream, UserInfo, failure
+
+__all__ = ["MAX_BODY", "Edge"]
+
+MAX_BODY = 3 << 20
+"""Bytes, as the real server reads at most."""
+_UNCACHED = ("Cache-Control", "no-cache, private")
+
+Authenticate = Callable[[web.BaseRequest], Awaitable[UserInfo]]
+
+
+async def _anybody(_request: web.BaseRequest) -> UserInfo:
+    return ANONYMOUS
+
+
+class Edge:
+    """Turns HTTP requests into those of the API.
+
+    Args:
+        api: what answers.
+        authenticate: says who asks, or raises StatusError.
+
+    """
+
+    def __init__(self, api: Api, authenticate: Authenticate | None = None) -> None:
+        self._api = api
+        self.authenticate = authenticate or _anybody
+        self.audit: Callable[[Request, int, float], None] | None = None
+        """Told of each answered request with its code and duration in seconds; watches when they begin."""
+        self._writes: set[asyncio.Future[Response | Stream]] = set()
+
+    async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request."""
+        begin = asyncio.get_running_loop().time()
+        request = Request(
+            incoming.method,
+            unquote(incoming.rel_url.raw_path),
+            _query(incoming.rel_url.raw_query_string),
+            _Headers(incoming.headers),
+        )
+        try:
+            request.user = await self.authenticate(incoming)
+            if incoming.can_read_body:
+                request.body = await _body(incoming)
+            answer = await self._answer(request)
+        except StatusError as error:
+            answer = failure(error)
+        if self.audit is not None:
+            self.audit(request, answer.code, asyncio.get_running_loop().time() - begin)
+        if isinstance(answer, Stream):
+            return await _stream(incoming, answer)
+        return _whole(answer)
+
+    async def _answer(self, request: Request) -> Response | Stream:
+        """Have a request answered; a write is brought to its end even if the client has gone."""
+        if request.method == "GET":
+            return await self._api.handle(request)
+        task = asyncio.ensure_future(self._api.handle(request))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
+
+
+class _Headers(dict[str, str]):
+    """Headers by lower-case name, looked up only when asked for."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self._headers = headers
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._headers.get(key, default)
+
+
+def _query(raw: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for part in raw.split("&") if raw else ():
+        name, _, value = part.partition("=")
+        if "%" in part or "+" in part:
+            name, value = unquote_plus(name), unquote_plus(value)
+        found.setdefault(name, []).append(value)
+    return found
+
+
+async def _body(incoming: web.BaseRequest) -> bytes:
+    length = incoming.content_length
+    if length is not None and length > MAX_BODY:
+        raise too_large(f"limit is {MAX_BODY}")
+    if incoming.headers.get("Expect", "").lower() == "100-continue":
+        await incoming.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        incoming.writer.output_size = 0
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in incoming.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise too_large(f"limit is {MAX_BODY}")
+        parts.append(chunk)
+    data = b"".join(parts)
+    if incoming.headers.get("Content-Encoding", "").lower() == "gzip":
+        data = _inflated(data)
+    return data
+
+
+def _inflated(data: bytes) -> bytes:
+    machine = zlib.decompressobj(wbits=31)
+    try:
+        found = machine.decompress(data, MAX_BODY + 1)
+    except zlib.error as error:
+        raise bad_request(f"the body is not gzip: {error}") from None
+    if len(found) > MAX_BODY:
+        raise too_large(f"limit is {MAX_BODY}")
+    return found
+
+
+def _whole(answer: Response) -> web.Response:
+    headers: CIMultiDict[str] = CIMultiDict(answer.headers)
+    headers["Content-Type"] = answer.content_type
+    headers["Cache-Control"] = headers.get("Cache-Control", "no-cache, private")
+    return web.Response(body=answer.body, status=answer.code, headers=headers)
+
+
+async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamResponse:
+    response = web.StreamResponse(
+        status=answer.code,
+        headers=CIMultiDict([*answer.headers, ("Content-Type", answer.content_type), _UNCACHED]),
+    )
+    response.enable_chunked_encoding()
+    transport = incoming.transport
+    if transport is not None:
+        answer.abort = transport.abort
+    await response.prepare(incoming)
+    async with contextlib.aclosing(cast("Any", answer.chunks)):
+        try:
+            async for chunk in answer.chunks:
+                # waits while the client does not read; its watcher is cut off then, which breaks the connection
+                await response.write(chunk)
+        except ConnectionError:
+            return response
+    with contextlib.suppress(ConnectionError):
+        await response.write_eof()
+    return response

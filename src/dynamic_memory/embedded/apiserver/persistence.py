@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal on disk: SQLite in WAL mode, synchronous=FULL, one writer thread with group commit.
+
+Whatever has come in while one commit ran goes into the next: a single client waits for one fsync per write, hundreds
+share one. The database holds the newest version of each object and the last resource version given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from dynamic_memory.embedded.apiserver.records import DELETED, Event, Record
+from dynamic_memory.embedded.apiserver.resource import StorageKey
+from dynamic_memory.errors import InvalidInput
+
+__all__ = ["SqliteJournal", "load"]
+
+FILE = "apiserver.db"
+_log = logging.getLogger(__name__)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+  api_group TEXT NOT NULL, plural TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  version INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (api_group, plural, namespace, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 0), version INTEGER NOT NULL);
+INSERT OR IGNORE INTO state VALUES (0, 1);
+"""
+_PUT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM objects WHERE api_group = ? AND plural = ? AND namespace = ? AND name = ?"
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # there are secrets in it
+        base = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False, timeout=0.1)
+        try:
+            # two servers on one folder would overwrite each other
+            base.execute("PRAGMA locking_mode=EXCLUSIVE")
+            base.execute("PRAGMA journal_mode=WAL")
+            base.execute("PRAGMA synchronous=FULL")
+            base.executescript(_SCHEMA)
+        except BaseException:
+            base.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        raise InvalidInput("--data-dir", f"a folder that can be used ({error})", str(folder)) from error
+    return base
+
+
+def load(folder: Path) -> tuple[sqlite3.Connection, list[Record], int]:
+    """Open the database in a folder, which is made if need be; return it with its objects and its version.
+
+    Raises:
+        InvalidInput: it cannot be opened, or another server has it open.
+
+    """
+    base = _open(folder)
+    try:
+        (version,) = base.execute("SELECT version FROM state").fetchone()
+        return base, list(_records(base)), int(version)
+    except sqlite3.Error as error:
+        base.close()
+        raise InvalidInput("--data-dir", f"a folder that can be used ({error})", str(folder)) from error
+
+
+def _records(base: sqlite3.Connection) -> Iterator[Record]:
+    decode = msgspec.json.decode
+    for group, plural, namespace, name, version, value in base.execute("SELECT * FROM objects"):
+        yield Record(StorageKey(group, plural), (namespace, name), decode(value), version)
+
+
+class SqliteJournal:
+    """Writes changes in the order of submission.
+
+    Args:
+        base: the database, from `load`; closed with the journal.
+        committed: called on the event loop with changes that are on disk.
+        failed: called on the event loop once, if writing fails; nothing is written after that.
+
+    """
+
+    def __init__(
+        self,
+        base: sqlite3.Connection,
+        committed: Callable[[Sequence[Event]], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._base = base
+        self._committed = committed
+        self._failed = failed
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def submit(self, event: Event) -> None:
+        """Queue a change."""
+        self._queue.put(event)
+
+    async def close(self) -> None:
+        """Write what is queued and close the database."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            while events := self._batch():
+                self._commit(events)
+                self._call(self._committed, events)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for this thread any more
+            _log.exception("the journal cannot be written")
+            self._call(self._failed, str(error))
+        finally:
+            self._base.close()
+
+    def _batch(self) -> list[Event]:
+        """Wait for a change and return all that are there by then; nothing at the end."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        events = [first]
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = self._queue.get_nowait()
+                if event is None:
+                    self._queue.put(None)
+                    break
+                events.append(event)
+        return events
+
+    def _commit(self, events: list[Event]) -> None:
+        base = self._base
+        base.execute("BEGIN IMMEDIATE")
+        for event in events:
+            record = event.record
+            where = (*record.storage, *record.key)
+            if event.type == DELETED:
+                base.execute(_DELETE, where)
+            else:
+                base.execute(_PUT, (*where, record.version, record.data))
+        base.execute("UPDATE state SET version = ?", (events[-1].version,))
+        base.execute("COMMIT")
+
+    def _call(self, function: Callable[..., None], argument: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, argument)

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be done to an object beside reading and writing it: scale, bind, evict, tokens.
+
+`status`, `resize`, `ephemeralcontainers` and `approval` are writes of the object that change a part of it only; they go
+the common way. What would need a kubelet behind the server (logs, exec, port-forward, proxy) is refused with 501.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from dynamic_memory.embedded.apiserver import metadata as meta
+from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
+from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
+from dynamic_memory.embedded.apiserver.errors import (
+    Cause,
+    StatusError,
+    bad_request,
+    conflict,
+    invalid,
+    method_not_allowed,
+    not_found,
+    not_implemented,
+)
+from dynamic_memory.embedded.apiserver.eviction import disruption
+from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.records import Object, Record
+from dynamic_memory.embedded.apiserver.request import Request, Response, json_response
+from dynamic_memory.embedded.apiserver.routes import Route
+from dynamic_memory.embedded.apiserver.scale import Scaling
+from dynamic_memory.embedded.apiserver.targets import target_of
+
+if TYPE_CHECKING:
+    from dynamic_memory.embedded.apiserver.writing import Writing
+
+__all__ = ["COMMON", "Subresources", "success"]
+
+COMMON = frozenset({"", "status", "resize", "ephemeralcontainers", "approval"})
+"""Bodies are the object itself."""
+_NODE_ONLY = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+
+Decode = Callable[[Request, str], Object]
+Tokens = Callable[[Request, Record, Object], Awaitable[Object]]
+
+
+def success(resource: Any, name: str, uid: str) -> Object:
+    """Return the Status of a deletion."""
+    details = {"name": name, "kind": resource.plural, "uid": uid}
+    if resource.group:
+        details["group"] = resource.group
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+class Subresources:
+    """See the module.
+
+    Args:
+        core: shared parts.
+        writing: the way of writes.
+        deleting: the way of deletions.
+        decode: reads the body of a request as an object.
+
+    """
+
+    def __init__(self, core: Core, writing: Writing, deleting: Deleting, decode: Decode) -> None:
+        self._core = core
+        self._writing = writing
+        self._deleting = deleting
+        self._decode = decode
+        self._scaling = Scaling(core, writing)
+        self.tokens: Tokens | None = None
+        """Makes tokens of service accounts; None = there are none."""
+
+    async def handle(self, request: Request, route: Route) -> Response:
+        """Answer a request to a subresource that is not COMMON.
+
+        Raises:
+            StatusError: it cannot be done.
+
+        """
+        key = (route.resource.storage.plural, route.subresource)
+        if route.subresource in _NODE_ONLY:
+            raise self._unserved(route)
+        if route.subresource == "scale":
+            return await self._scaling.handle(request, route, self._decode)
+        if key == ("pods", "binding"):
+            return await self.bind(request, route, self._decode(request, "Binding"))
+        if key == ("pods", "eviction"):
+            return await self._evict(request, route)
+        if key == ("serviceaccounts", "token"):
+            return await self._token(request, route)
+        if key == ("namespaces", "finalize"):
+            return await self._finalize(request, route)
+        raise method_not_allowed(route.resource, route.verb)
+
+    def _unserved(self, route: Route) -> StatusError:
+        record = self._core.store.get(route.resource.storage, (route.namespace, route.name))
+        if record is None:
+            return not_found(route.resource, route.name)
+        what = {"log": "logs", "portforward": "port-forward"}.get(route.subresource, route.subresource)
+        return not_implemented(f"{what} is not available: the nodes of this cluster are simulated")
+
+    # --- pods
+
+    async def bind(self, request: Request, route: Route, binding: Object) -> Response:
+        """Put a pod on a node."""
+        target = target_of(request, route, "CreateOptions")
+        said = binding.get("target")
+        goal = said if isinstance(said, dict) else {}
+        node = goal.get("name")
+        if not node or not isinstance(node, str):
+            cause = Cause("FieldValueRequired", "Required value", "target.name")
+            raise invalid("", "Binding", route.name, [cause])
+        if goal.get("kind") not in {None, "", "Node"}:
+            text = f'Unsupported value: "{goal["kind"]}": supported values: "Node", "<empty>"'
+            raise invalid("", "Binding", route.name, [Cause("FieldValueNotSupported", text, "target.kind")])
+        metadata = binding.get("metadata") or {}
+        uid, version = metadata.get("uid") or "", metadata.get("resourceVersion") or ""
+
+        def change(old: Object) -> Object:
+            self._writing.same_object(target, old, uid, version)
+            if old["metadata"].get("deletionTimestamp"):
+                raise conflict(
+                    target.resource, route.name, f"pod {route.name} is being deleted, cannot be assigned to a host"
+                )
+            spec = old["spec"]
+            if spec.get("nodeName"):
+                raise conflict(
+                    target.resource, route.name, f'pod {route.name} is already assigned to node "{spec["nodeName"]}"'
+                )
+            if spec.get("schedulingGates"):
+                raise conflict(target.resource, route.name, f"pod {route.name} has non-empty .spec.schedulingGates")
+            spec["nodeName"] = node
+            for name in ("annotations", "labels"):
+                if metadata.get(name):
+                    old["metadata"][name] = {**(old["metadata"].get(name) or {}), **metadata[name]}
+            _scheduled(old, self._core.clock.stamp())
+            return old
+
+        target.subresource = "binding"
+        await self._writing.change(target, change)
+        return json_response(
+            201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+        )
+
+    async def _evict(self, request: Request, route: Route) -> Response:
+        body = self._decode(request, "Eviction")
+        metadata = body.get("metadata") or {}
+        if metadata.get("name") not in {None, "", route.name}:
+            raise bad_request("name in URL does not match name in Eviction object")
+        said = body.get("deleteOptions")
+        options = options_of(request, said if isinstance(said, dict) else {})
+        record = self._core.store.head(route.resource.storage, (route.namespace, route.name))
+        if record is None:
+            raise not_found(route.resource, route.name)
+        await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
+        await disruption(self._core, record, dry_run=options.dry_run)
+        await self._deleting.delete(route.resource, route.namespace, route.name, options, request.user)
+        return json_response(
+            201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+        )
+
+    def _created(self, request: Request, route: Route, body: Object, *, dry_run: bool) -> AdmissionRequest:
+        return AdmissionRequest(
+            "CREATE",
+            route.resource,
+            route.subresource,
+            route.name,
+            route.namespace,
+            body,
+            None,
+            {},
+            request.user,
+            dry_run,
+            request.warnings,
+        )
+
+    # --- service accounts and namespaces
+
+    async def _token(self, request: Request, route: Route) -> Response:
+        record = self._core.store.head(route.resource.storage, (route.namespace, route.name))
+        if record is None:
+            raise not_found(route.resource, route.name)
+        body = self._decode(request, "TokenRequest")
+        await self._core.admission.validate(self._created(request, route, body, dry_run=False))
+        if self.tokens is None:
+            raise not_implemented("tokens of service accounts are not issued by this server")
+        return json_response(201, await self.tokens(request, record, body))
+
+    async def _finalize(self, request: Request, route: Route) -> Response:
+        body = self._decode(request, "Namespace")
+        target = target_of(request, route, "UpdateOptions")
+        meta.check_names(body, route.resource, "", route.name)
+        wanted = (body.get("spec") or {}).get("finalizers")
+        version = body["metadata"].get("resourceVersion") or ""
+        written = await self._writing.change(target, lambda old: finalized(old, wanted), version=version)
+        return json_response(200, decoded(route.resource, written.record))
+
+
+def finalized(namespace: Object, wanted: list[str] | None) -> Object:
+    """Return a namespace with other finalizers of its spec."""
+    spec = dict(namespace.get("spec") or {})
+    spec.pop("finalizers", None)
+    if wanted:
+        spec["finalizers"] = wanted
+    return {**namespace, "spec": spec}
+
+
+def _scheduled(pod: Object, now: str) -> None:
+    status = pod.setdefault("status", {})
+    others = [entry for entry in status.get("conditions") or () if entry.get("type") != "PodScheduled"]
+    status["conditions"] = [
+        *others,
+        {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now},
+    ]

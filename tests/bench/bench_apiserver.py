@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded API server beside the real one: kube-apiserver with etcd, if their programs are built.
+
+Each server runs in processes of its own and is asked over TLS by the same client, phase by phase in turns. Printed are
+requests a second, the median and the 99th percentile of the answer times, and the processor time that the server took
+for each request. etcd runs without fsync; the embedded server is shown in memory and, as `kept`, with a data folder
+(fsync). Machines are noisy: only what one run prints can be compared.
+
+    python -m tests.bench.bench_apiserver [--quick] [--only NAME …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.support.control_plane import ControlPlane
+from tests.cluster.support.processes import free_ports
+
+MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+MAPS = "/api/v1/namespaces/bench/configmaps"
+Call = tuple[str, str, Any, str]
+GOALS = """goals: start-up < 0.5 s; requests/s >= 1.5 x real; memory <= 1/4 of real; p99 of paced GETs < 50 ms;
+       fan-out < 200 ms"""
+
+
+class Connection:
+    """One kept connection, one request at a time: as little client as possible."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def call(self, method: str, path: str, body: Any = None, media: str = "application/json") -> bytes:
+        reader = await self.send(method, path, body, media)
+        status, headers = await self.head()
+        if headers.get(b"transfer-encoding") == b"chunked":
+            parts = []
+            while size := int((await reader.readline()).split(b";")[0], 16):
+                parts.append((await reader.readexactly(size + 2))[:-2])
+            await reader.readline()
+            content = b"".join(parts)
+        else:
+            content = await reader.readexactly(int(headers.get(b"content-length", b"0")))
+        if status >= 400:
+            raise RuntimeError(f"{method} {path}: {status} {content[:300]!r}")
+        return content
+
+    async def send(self, method: str, path: str, body: Any, media: str) -> asyncio.StreamReader:
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(
+                "127.0.0.1", self._server.port, ssl=self._server.context, limit=2**24
+            )
+        assert self._reader is not None
+        data = b"" if body is None else json.dumps(body).encode()
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Accept: application/json", "User-Agent: bench/1"]
+        lines += [f"Authorization: Bearer {self._server.token}"] if self._server.token else []
+        lines += [f"Content-Type: {media}", f"Content-Length: {len(data)}", "", ""]
+        self._writer.write("\r\n".join(lines).encode() + data)
+        return self._reader
+
+    async def head(self) -> tuple[int, dict[bytes, bytes]]:
+        assert self._reader is not None
+        lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        headers = dict(line.lower().split(b": ", 1) for line in lines[1:] if line)
+        return int(lines[0].split()[1]), headers
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError, ssl.SSLError):
+                await self._writer.wait_closed()
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, name: str, port: int, context: ssl.SSLContext, token: str, pids: list[int]) -> None:
+        self.name = name
+        self.port = port
+        self.context = context
+        self.token = token
+        self.pids = pids
+        self.started = 0.0
+        """Seconds until it was ready, and what that took of the processor."""
+        self.started_cpu = 0.0
+
+    def cpu(self) -> float:
+        """Return the processor seconds that its processes took so far."""
+        ticks = 0
+        for pid in self.pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Return resident MiB."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    async def ready(self, begin: float) -> None:
+        """Wait until it answers."""
+        while True:
+            connection = Connection(self)
+            try:
+                await connection.call("GET", "/readyz")
+                break
+            except (OSError, RuntimeError, asyncio.IncompleteReadError, ssl.SSLError):
+                if time.perf_counter() - begin > 120:
+                    raise
+            finally:
+                await connection.close()
+            await asyncio.sleep(0.01)
+        self.started = time.perf_counter() - begin
+        self.started_cpu = self.cpu()
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@contextlib.asynccontextmanager
+async def real(folder: Path) -> AsyncIterator[Server]:
+    plane = ControlPlane("1.37", folder)
+    begin = time.perf_counter()
+    try:
+        plane.start()
+        port = int(plane.server.rpartition(":")[2])
+        pids = [child.pid for child in plane.children.values()]
+        server = Server("real", port, plane.authority.context(), "admin", pids)
+        await server.ready(begin)
+        yield server
+    finally:
+        plane.stop()
+
+
+@contextlib.asynccontextmanager
+async def embedded(name: str, folder: Path, *, kept: bool) -> AsyncIterator[Server]:
+    (port,) = free_ports(1)
+    command = [
+        sys.executable,
+        "-m",
+        "dynamic_memory",
+        "apiserver",
+        "--port",
+        str(port),
+        "--tls",
+        "--log-level",
+        "error",
+    ]
+    if kept:
+        command += ["--data-dir", str(folder / "data")]
+    begin = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=subprocess.DEVNULL)
+    try:
+        server = Server(name, port, trusting(), "", [process.pid])
+        await server.ready(begin)
+        yield server
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+# --- measuring
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+class Result:
+    """What a phase measured: rate in 1/s, times in ms."""
+
+    def __init__(self, times: list[float], seconds: float, cpu: float) -> None:
+        self.rate = len(times) / seconds
+        self.median = percentile(times, 0.5) * 1000
+        self.worst = percentile(times, 0.99) * 1000
+        self.cpu = cpu / len(times) * 1000
+
+    def __str__(self) -> str:
+        return f"{self.rate:8.0f}/s {self.median:7.1f} {self.worst:7.1f} ms {self.cpu:6.2f} ms CPU"
+
+
+async def measure(server: Server, calls: Iterable[Call], clients: int = 16, pace: float = 0.0) -> Result:
+    """Send calls over some connections; with a pace, each connection sends one every so many seconds."""
+    queue = iter(list(calls))
+    times: list[float] = []
+
+    async def client(number: int) -> None:
+        connection = Connection(server)
+        await connection.call("GET", "/readyz")
+        due = time.perf_counter() + pace * number / clients
+        try:
+            for call in queue:
+                if pace:
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                    due += pace
+                begin = time.perf_counter()
+                await connection.call(*call)
+                times.append(time.perf_counter() - begin)
+        finally:
+            await connection.close()
+
+    before, begin = server.cpu(), time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return Result(times, time.perf_counter() - begin, server.cpu() - before)
+
+
+def config_map(number: int, **data: str) -> dict[str, Any]:
+    metadata = {"name": f"x{number}", "labels": {"app": "bench", "number": str(number)}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "1", "b": "x" * 200, **data}}
+
+
+def creates(count: int) -> Iterator[Call]:
+    for number in range(count):
+        yield "POST", MAPS, config_map(number), "application/json"
+
+
+def gets(count: int, among: int) -> Iterator[Call]:
+    for number in range(count):
+        yield "GET", f"{MAPS}/x{number * 7919 % among}", None, "application/json"
+
+
+def patches(count: int, among: int) -> Iterator[Call]:
+    for number in range(count):
+        yield "PATCH", f"{MAPS}/x{number % among}", {"data": {"a": str(number)}}, MERGE
+
+
+def applies(count: int, among: int) -> Iterator[Call]:
+    for number in range(count):
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"x{number % among}"}}
+        body["data"] = {"applied": str(number // 2)}
+        yield "PATCH", f"{MAPS}/x{number % among}?fieldManager=bench&force=true", body, APPLY
+
+
+def lists(count: int) -> Iterator[Call]:
+    for _ in range(count):
+        yield "GET", MAPS, None, "application/json"
+
+
+async def fan_out(server: Server, watchers: int, changes: int) -> Result:
+    """Measure the time from a write until the last of the watchers has heard of it."""
+    version = json.loads(await Connection(server).call("GET", f"{MAPS}?limit=1"))["metadata"]["resourceVersion"]
+    heard: dict[str, int] = {}
+    all_heard, opened = asyncio.Event(), asyncio.Semaphore(0)
+    connections = [Connection(server) for _ in range(watchers)]
+
+    async def follow(connection: Connection) -> None:
+        path = f"{MAPS}?watch=true&resourceVersion={version}"
+        reader = await connection.send("GET", path, None, "application/json")
+        await connection.head()
+        opened.release()
+        while True:
+            line = await reader.readline()
+            at = line.find(b'"fan":"')
+            if at < 0:
+                continue
+            number = line[at + 7 : line.index(b'"', at + 7)].decode()
+            heard[number] = heard.get(number, 0) + 1
+            if heard[number] == watchers:
+                all_heard.set()
+
+    tasks = [asyncio.create_task(follow(connection)) for connection in connections]
+    writer = Connection(server)
+    times = []
+    try:
+        for _ in range(watchers):
+            await opened.acquire()
+        before, start = server.cpu(), time.perf_counter()
+        for number in range(changes):
+            all_heard.clear()
+            begin = time.perf_counter()
+            await writer.call("PATCH", f"{MAPS}/x0", {"data": {"fan": str(number)}}, MERGE)
+            async with asyncio.timeout(30):
+                await all_heard.wait()
+            times.append(time.perf_counter() - begin)
+        return Result(times, time.perf_counter() - start, server.cpu() - before)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in (*connections, writer):
+            await connection.close()
+
+
+async def run(quick: bool, only: list[str]) -> None:
+    count = 500 if quick else 2000
+    phases: dict[str, Callable[[Server], Any]] = {
+        "create": lambda server: measure(server, creates(count)),
+        "get": lambda server: measure(server, gets(2 * count, count)),
+        "merge-patch": lambda server: measure(server, patches(count, count)),
+        "apply": lambda server: measure(server, applies(count, count // 4)),
+        f"list of {count}": lambda server: measure(server, lists(20), clients=2),
+        "get, 100 clients at 10/s": lambda server: measure(server, gets(3 * count, count), clients=100, pace=0.1),
+        "fan-out to 100 watchers": lambda server: fan_out(server, 100, 30 if quick else 100),
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-apiserver-")))
+        servers = []
+        for name in only:
+            place = folder / name
+            place.mkdir()
+            made = real(place) if name == "real" else embedded(name, place, kept=name == "kept")
+            try:
+                servers.append(await stack.enter_async_context(made))
+            except FileNotFoundError as error:
+                print(f"without the real server: {error}")
+        for server in servers:
+            print(f"{'start-up':26}{server.name:>10} {server.started:10.2f} s {server.started_cpu:22.2f} s CPU")
+        for server in servers:
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench"}}
+            await Connection(server).call("POST", "/api/v1/namespaces", namespace)
+        print(f"{'':37}{'rate':>10} {'median':>7} {'p99':>10} {'a request':>10}")
+        ratios: dict[str, dict[str, Result]] = {}
+        for phase, measured in phases.items():
+            for server in servers:
+                result = await measured(server)
+                ratios.setdefault(phase, {})[server.name] = result
+                print(f"{phase:26}{server.name:>10} {result}", flush=True)
+        print(f"{'memory':26}" + "".join(f"{server.name:>10} {server.memory():6.0f} MiB" for server in servers))
+        for name in [server.name for server in servers if server.name != "real" and "real" in ratios["create"]]:
+            print(f"{name} against the real server:")
+            for phase, found in ratios.items():
+                rate, cpu = found[name].rate / found["real"].rate, found[name].cpu / found["real"].cpu
+                print(f"    {phase:26} {rate:5.2f} x the requests a second, {cpu:5.2f} x the processor time of each")
+        print(GOALS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the requests")
+    parser.add_argument("--only", nargs="+", default=["real", "embedded", "kept"], metavar="NAME")
+    arguments = parser.parse_args()
+    asyncio.run(run(arguments.quick, arguments.only))
+
+
+if __name__ == "__main__":
+    main()

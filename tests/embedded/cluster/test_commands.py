@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands `up` and `demo`, as people run them."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from dynamic_memory.cli import cli
+from dynamic_memory.cli.demo import TABLES
+from dynamic_memory.cli.live import Live
+from dynamic_memory.embedded.cluster.story import Picture
+from dynamic_memory.errors import InvalidInput
+
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-m", "dynamic_memory"]
+
+
+def test_the_demo_shows_all_of_it_and_says_so():
+    done = subprocess.run([*COMMAND, "demo"], capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout
+    # the example as it stands in the README: two precise errors
+    assert 'spec.containers[0].volumeMounts[0].name: Not found: "dynamic-memory"' in said
+    assert "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`" in said
+    # the corrected one: attached, running, shown, given back
+    for text in (
+        "the pod is Pending",
+        "Attached=True in the claim",
+        "the pod is Running",
+        "dynamicmemory.dev/memory 0 ->",
+        "dynamic-memory-claim   allocated,reserved",
+        "every byte is back in the pool",
+        "the pod is gone",
+    ):
+        assert text in said, said
+    rows = [line.split() for line in said.splitlines() if "->" in line and line[:1].isdigit()]
+    assert [int(row[0]) for row in rows] == list(range(1, 22))
+    assert "never" not in {row[1] for row in rows}
+    assert "All of it happened" in said
+    assert "\x1b" not in said, "a pipe gets plain text"
+
+
+def test_up_says_where_it_is_and_ends_cleanly_with_ctrl_c(folder):
+    arguments = ["up", "--nodes", "1", "--fabric", "2Gi", "--port", "0", "--folder", str(folder)]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        text = "".join(lines)
+        assert f"export KUBECONFIG={folder}/kubeconfig" in text, text
+        assert "1 nodes, 2Gi of fabric memory" in text
+        assert (folder / "kubeconfig").exists()
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 15
+    assert not [path for path in folder.rglob("*") if path.is_socket()]
+    assert "count: 1" in (folder / "cluster.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["--fabric", "1Mi"], "--fabric"),
+        (["--fabric", "much"], "much"),
+        (["--folder", "/tmp/" + "x" * 90], "--folder"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused(arguments, where, folder):
+    given = arguments if "--folder" in arguments else [*arguments, "--folder", str(folder)]
+    done = subprocess.run([*COMMAND, "up", *given], capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert done.returncode == 2
+    assert where in done.stderr
+    assert not folder.exists()
+
+
+def test_options_change_what_the_folder_remembers(folder):
+    from dynamic_memory.cli.up import _config
+
+    nothing = {"config": None, "nodes": None, "fabric": None, "roles": None, "run_processes": False, "port": None}
+    folder.mkdir(parents=True)
+    (folder / "cluster.yaml").write_text("nodes: [{count: 3}]\nfabric: [{size: 1Gi}]\n")
+    found = _config(folder, nothing)
+    assert (found.nodes[0].count, int(found.fabric[0].size)) == (3, 1 << 30)
+    found = _config(folder, {**nothing, "nodes": 5, "roles": "none", "run_processes": True, "port": 7})
+    assert (found.nodes[0].count, found.roles, found.run_processes, found.port) == (5, "none", True, 7)
+    (folder / "cluster.yaml").write_text("nodes: [{name: a}, {name: b}]\n")
+    with pytest.raises(InvalidInput, match="--nodes"):
+        _config(folder, {**nothing, "nodes": 5})
+
+
+def test_help_names_both_without_importing_them():
+    result = CliRunner().invoke(cli, ["--help"])
+    assert "demo" in result.output
+    assert "up " in result.output
+
+
+def test_the_live_view_shows_tables_and_the_last_lines():
+    live = Live(TABLES, 3)
+    for number in range(5):
+        live.happened(number, f"line {number}")
+    live.chapter("chapter")
+    picture = Picture([("node-1", "Ready", "16Gi", "2Gi", "18Gi")], [("pod", "Running", "node-1")], [], [])
+    live.show(picture, whole=False)
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    console.print(live._render())
+    text = console.file.getvalue()
+    assert "node-1" in text
+    assert "FABRIC MEMORY" in text
+    assert "line 4" in text
+    assert "line 1" not in text
+    assert os.linesep in text

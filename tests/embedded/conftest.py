@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the tests of the embedded cluster: an API server, and a client of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.embedded.support.client import Client
+from tests.embedded.support.servers import Running, running
+
+
+@pytest.fixture
+async def running_server() -> AsyncIterator[Running]:
+    """A server on a free port, with everything that its defaults have."""
+    async with running() as found:
+        yield found
+
+
+@pytest.fixture
+def client(running_server: Running) -> Client:
+    """A client of the running server."""
+    return running_server.client

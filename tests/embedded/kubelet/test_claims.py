@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claims and drivers, over the real sockets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dynamic_memory.embedded.kubelet import objects
+
+
+def calls(bench, verb):
+    return [uids for name, uids in bench.driver.calls if name == verb]
+
+
+def gone(bench, name="a"):
+    return any(call.verb == "delete" and call.name == name for call in bench.kube.calls)
+
+
+async def ready(bench):
+    await bench.driver.start()
+    await bench.start()
+    await bench.driver.registered.wait()
+
+
+async def test_a_claim_is_prepared_before_the_containers_and_they_see_it(bench):
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    claim = bench.claim("far", pod)
+    uid = claim["metadata"]["uid"]
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    assert calls(bench, "prepare") == [[uid]]
+    container = bench.runtime.get(pod["metadata"]["uid"], "main")
+    assert container.spec.env["DYNAMIC_MEMORY_BYTES"] == "42"
+    assert container.spec.mounts == {"/b": "/a"}
+    checkpoint = json.loads((bench.folder / "kubelet" / "dra_manager_state").read_text())
+    assert checkpoint["claims"][uid]["prepared"] is True
+    bench.delete("a")
+    await bench.until(lambda: gone(bench), "it ended")
+    assert calls(bench, "unprepare") == [[uid]]
+    assert json.loads((bench.folder / "kubelet" / "dra_manager_state").read_text()) == {"claims": {}}
+
+
+async def test_what_cannot_be_prepared_is_told_and_tried_again(bench):
+    bench.driver.errors["Prepare"] = "the memory is not there"
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod)
+    await bench.until(lambda: len(calls(bench, "prepare")) >= 3, "it is tried again")
+    assert bench.phase() == "Pending"
+    assert bench.container()["state"]["waiting"]["reason"] == "ContainerCreating"
+    why = "NodePrepareResources failed for ResourceClaim far: the memory is not there"
+    assert ("FailedPrepareDynamicResources", f"Failed to prepare dynamic resources: {why}") in bench.events()
+    bench.driver.errors.clear()
+    await bench.until(lambda: bench.phase() == "Running", "and works")
+
+
+@pytest.mark.parametrize("state", ["unallocated", "unreserved", "missing"])
+async def test_a_claim_that_is_not_the_pods_is_not_prepared(bench, state):
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    if state == "unreserved":
+        bench.claim("far")
+    elif state == "unallocated":
+        bench.kube.put(objects.CLAIMS, {"metadata": {"name": "far", "namespace": "app"}})
+    await bench.until(lambda: any(reason == "FailedPrepareDynamicResources" for reason, _ in bench.events()), "told")
+    assert calls(bench, "prepare") == []
+    bench.claim("far", pod)
+    await bench.until(lambda: bench.phase() == "Running", "it runs when it is")
+
+
+async def test_an_unprepare_that_fails_holds_the_pod_until_it_succeeds(bench):
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    bench.driver.errors["Unprepare"] = "memory still online"
+    bench.delete("a")
+    await bench.until(lambda: len(calls(bench, "unprepare")) >= 3, "the kubelet insists")
+    assert not gone(bench)
+    assert bench.phase() == "Running"
+    assert "terminated" in bench.container()["state"]
+    why = "NodeUnprepareResources failed for ResourceClaim far: memory still online"
+    assert ("unprepare", calls(bench, "unprepare")[0][0], why) in bench.kubelet.claims.calls
+    # a restart changes nothing
+    await bench.stop()
+    await bench.start()
+    before = len(calls(bench, "unprepare"))
+    await bench.until(lambda: len(calls(bench, "unprepare")) > before, "it goes on")
+    bench.driver.errors.clear()
+    await bench.until(lambda: gone(bench), "then it goes")
+
+
+async def test_a_pod_that_vanished_by_force_is_unprepared_all_the_same_and_its_claims_name_waits(bench):
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod, uid="one")
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    bench.driver.errors["Unprepare"] = "memory still online"
+    bench.kube.remove(objects.PODS, "a", "app")
+    await bench.until(lambda: len(calls(bench, "unprepare")) >= 2, "the kubelet insists")
+    assert bench.runtime.get(pod["metadata"]["uid"], "main").ended is not None
+    second = bench.pod("b", claim="far")
+    bench.kube.remove(objects.CLAIMS, "far", "app")
+    bench.claim("far", second, uid="two")
+    await bench.until(lambda: any("previous pod force-deleted" in message for _, message in bench.events()), "refused")
+    # also when the kubelet was not there as it vanished
+    await bench.stop()
+    await bench.start()
+    bench.driver.errors.clear()
+    await bench.until(lambda: bench.phase("b") == "Running", "the next pod runs")
+    assert set(bench.kubelet.claims.claims) == {"two"}
+
+
+async def test_a_restarted_kubelet_does_not_prepare_again(bench):
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    await bench.stop()
+    await bench.start()
+    other = bench.pod("b", claim="other")
+    bench.claim("other", other)
+    await bench.until(lambda: bench.phase("b") == "Running", "the next one")
+    assert len(calls(bench, "prepare")) == 2
+    assert bench.phase() == "Running"
+
+
+async def test_an_answer_that_leaves_a_claim_out_is_an_error(bench):
+    bench.driver.leave_out = True
+    await ready(bench)
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod)
+    await bench.until(
+        lambda: any("NodePrepareResources skipped 1 ResourceClaims" in text for _, text in bench.events()), "told"
+    )
+    assert bench.phase() == "Pending"
+
+
+async def test_a_plugin_that_speaks_no_known_version_is_told_so_and_asked_again(bench):
+    bench.driver.versions = ["v9.DRAPlugin"]
+    await ready(bench)
+    assert bench.driver.told[0] == (False, "none of the DRA gRPC API versions ['v9.DRAPlugin'] are supported")
+    bench.driver.versions = ["v9.DRAPlugin", "v1.DRAPlugin"]
+    await bench.until(lambda: (True, "") in bench.driver.told, "it is registered")
+    assert bench.kubelet.plugins.names == ["dra.memory"]
+
+
+async def test_slices_go_at_the_start_and_when_a_driver_is_gone_for_long_enough(bench):
+    def put(name):
+        spec = {"nodeName": "n1", "driver": name, "pool": {"name": name, "generation": 1, "resourceSliceCount": 1}}
+        bench.kube.put(objects.SLICES, {"metadata": {"name": name}, "spec": spec})
+
+    put("dra.memory")
+    put("other")
+    bench.kube.put(objects.SLICES, {"metadata": {"name": "pool"}, "spec": {"driver": "dra.memory"}})
+    await ready(bench)
+    assert [body["metadata"]["name"] for body in bench.kube.bodies(objects.SLICES)] == ["pool"]
+    put("dra.memory")
+    put("other")
+    await bench.driver.stop(politely=False)
+    await bench.until(lambda: len(bench.kube.bodies(objects.SLICES)) == 2, "the driver's slices are deleted")
+    assert [body["metadata"]["name"] for body in bench.kube.bodies(objects.SLICES)] == ["other", "pool"]

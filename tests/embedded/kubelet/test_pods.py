@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a pod on a simulated node."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamic_memory.embedded.kubelet import objects
+
+MI = 1 << 20
+
+
+def gone(bench, name="a"):
+    """The kubelet's own delete is there: the fake only sets a finalizer aside."""
+    return any(
+        call.verb == "delete" and call.name == name and call.body == {"gracePeriodSeconds": 0}
+        for call in bench.kube.calls
+    )
+
+
+async def test_a_pod_runs_with_the_conditions_and_statuses_of_the_real_kubelet(bench):
+    await bench.start()
+    bench.pod(container={"resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}})
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    status = bench.status()
+    assert {each["type"]: each["status"] for each in status["conditions"]} == dict.fromkeys(
+        ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"], "True"
+    )
+    (container,) = status["containerStatuses"]
+    assert container["ready"] is container["started"] is True
+    assert container["restartCount"] == 0
+    assert container["containerID"].startswith("simulated://")
+    assert "startedAt" in container["state"]["running"]
+    assert container["allocatedResources"] == {"cpu": "100m", "memory": "64Mi"}
+    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+    assert status["podIP"].startswith("10.64.0.")
+    folder = next(bench.runtime.cgroups.pods.glob("burstable/pod*"))
+    assert (folder / "memory.max").read_text() == f"{128 * MI}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "phase", "reason"), [(["true"], "Succeeded", "Completed"), (["false"], "Failed", "Error")]
+)
+async def test_a_pod_that_ends_by_itself_has_its_last_phase(bench, command, phase, reason):
+    await bench.start()
+    bench.pod(container={"command": command}, restartPolicy="Never")
+    await bench.until(lambda: bench.phase() == phase, "it ended")
+    assert bench.container()["state"]["terminated"]["reason"] == reason
+    assert bench.condition("Ready")["reason"] == ("PodCompleted" if phase == "Succeeded" else "PodFailed")
+    assert not gone(bench)
+    bench.delete("a")
+    await bench.until(lambda: gone(bench), "it is deleted")
+
+
+async def test_a_container_that_fails_is_started_again_at_once_and_then_backs_off(bench):
+    await bench.start()
+    bench.pod(container={"command": ["false"]})
+    await bench.until(
+        lambda: "waiting" in bench.container()["state"] and bench.container()["restartCount"] == 1, "it waits"
+    )
+    waiting = bench.container()["state"]["waiting"]
+    assert waiting["reason"] == "CrashLoopBackOff"
+    uid = bench.kube.body(objects.PODS, "a", "app")["metadata"]["uid"]
+    assert waiting["message"] == f"back-off 0.2s restarting failed container=main pod=a_app({uid})"
+    assert bench.container()["lastState"]["terminated"]["exitCode"] == 1
+    assert bench.phase() == "Running"
+    await bench.until(lambda: bench.container()["restartCount"] == 3, "again, and again")
+
+
+async def test_memory_above_the_limit_is_an_oom_kill(bench):
+    await bench.start()
+    bench.pod(
+        container={"resources": {"limits": {"memory": "64Mi"}}},
+        annotations={"simulation.dynamicmemory.dev/memory": "steps 10Mi 0.1s, 100Mi"},
+        restartPolicy="Never",
+    )
+    await bench.until(lambda: bench.phase() == "Failed", "it failed")
+    assert bench.container()["state"]["terminated"] | {"startedAt": 0, "finishedAt": 0, "containerID": 0} == {
+        "exitCode": 137, "reason": "OOMKilled", "startedAt": 0, "finishedAt": 0, "containerID": 0,
+    }  # fmt: skip
+
+
+async def test_init_containers_run_one_after_the_other_and_a_sidecar_beside_the_others(bench):
+    await bench.start()
+    bench.pod(
+        container={"command": ["sh", "-c", "sleep 0.3"]},
+        initContainers=[
+            {"name": "first", "command": ["sh", "-c", "sleep 0.2"]},
+            {"name": "side", "restartPolicy": "Always"},
+        ],
+        restartPolicy="Never",
+    )
+    await bench.until(
+        lambda: (bench.condition("Initialized") or {}).get("reason") == "ContainersNotInitialized", "not yet"
+    )
+    assert bench.condition("Initialized")["message"] == "containers with incomplete status: [first]"
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    assert [("running" in each["state"]) for each in bench.status()["initContainerStatuses"]] == [False, True]
+    await bench.until(lambda: bench.phase() == "Succeeded", "it ended, and took the sidecar with it")
+
+
+async def test_a_deleted_pod_ends_within_its_grace_and_then_goes(bench):
+    await bench.start()
+    bench.pod("polite")
+    bench.pod("deaf", container={"command": ["sleep", "99"]})
+    await bench.until(lambda: bench.phase("polite") == bench.phase("deaf") == "Running", "both run")
+    bench.delete("polite", grace=30)
+    bench.delete("deaf", grace=1)
+    await bench.until(lambda: gone(bench, "polite"), "the one that heeds SIGTERM went", 0.8)
+    assert not gone(bench, "deaf")
+    await bench.until(lambda: gone(bench, "deaf"), "the other one was killed")
+    assert bench.container("deaf")["state"]["terminated"]["exitCode"] == 137
+    assert bench.phase("deaf") == "Failed"
+    assert not list(bench.runtime.cgroups.pods.glob("*/pod*"))
+
+
+async def test_a_pod_that_does_not_fit_is_refused_in_the_words_of_the_kubelet(bench):
+    await bench.start()
+    gib = {"resources": {"requests": {"memory": "1Gi"}}}
+    bench.pod("a", container=gib)
+    await bench.until(lambda: bench.phase() == "Running", "the first one runs")
+    bench.pod("b", container=gib)
+    await bench.until(lambda: bench.phase("b") == "Failed", "the second one is refused")
+    assert bench.status("b")["reason"] == "OutOfmemory"
+    assert bench.status("b")["message"] == (
+        "Pod was rejected: Node didn't have enough resource: memory, "
+        f"requested: {1 << 30}, used: {1 << 30}, capacity: {3 << 29}"
+    )
+    for number in range(5):
+        bench.pod(f"n{number}")
+    await bench.until(lambda: bench.status("n4").get("reason") == "OutOfpods", "no more pods than the node takes")
+
+
+async def test_a_restarted_kubelet_finds_its_pods_running(bench):
+    await bench.start()
+    bench.pod("a")
+    bench.pod("done", container={"command": ["true"]}, restartPolicy="Never")
+    await bench.until(lambda: bench.phase() == "Running" and bench.phase("done") == "Succeeded", "as it should")
+    before = bench.container()
+    await bench.stop()
+    await bench.start()
+    bench.pod("b")
+    await bench.until(lambda: bench.phase("b") == "Running", "it works")
+    assert bench.container() == before
+    assert bench.phase("done") == "Succeeded"
+    bench.delete("a")
+    await bench.until(lambda: gone(bench), "and ends them")
+
+
+async def test_a_kubelet_whose_runtime_is_new_as_well_takes_over_what_the_status_says(bench):
+    """A cluster that was stopped and started again: simulated containers are where their time would be."""
+    from dynamic_memory.embedded.runtime.runtime import Runtime
+
+    await bench.start()
+    bench.pod("a", container={"command": ["sleep", "3600"]})
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    before = bench.container()
+    await bench.stop()
+    bench.runtime = Runtime(bench.folder)
+    await bench.start()
+    bench.pod("b")
+    await bench.until(lambda: bench.phase("b") == "Running", "it works")
+    assert bench.container() == before
+    bench.runtime.stop()
+
+
+async def test_an_annotation_that_cannot_be_read_is_told_and_does_no_harm(bench):
+    await bench.start()
+    bench.pod(annotations={"simulation.dynamicmemory.dev/memory": "lots"})
+    await bench.until(lambda: bench.container()["state"]["waiting"]["reason"] == "CreateContainerConfigError", "told")
+    assert "simulation.dynamicmemory.dev/memory" in bench.container()["state"]["waiting"]["message"]
+    assert bench.phase() == "Pending"

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenario 5 on the embedded cluster: drivers killed at each of their fault points, as processes of their own."""
+
+import pytest
+from tests.cluster.test_scenario_5_driver import (
+    outcomes,
+    test_scenario_5_driver_killed_at,
+    test_scenario_5_I1_no_extent_was_lost_or_doubled_by_a_driver_that_died,
+)
+
+__all__ = [
+    "outcomes",
+    "test_scenario_5_I1_no_extent_was_lost_or_doubled_by_a_driver_that_died",
+    "test_scenario_5_driver_killed_at",
+]
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
