@@ -45,7 +45,7 @@ def machine() -> Iterator[Guest]:
 def plane(machine: Guest) -> Iterator[ControlPlane]:
     """A cluster whose one node is the machine, Ready."""
     folder = Path(tempfile.mkdtemp(prefix="dmc-"))
-    plane = ControlPlane("1.37", folder)
+    plane = ControlPlane("1.37", folder, addresses=[GATEWAY])
     try:
         plane.start()
         machine.configure_node(plane.server.replace("127.0.0.1", GATEWAY), plane.authority)

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class ControlPlane:
         binding_timeout: how long the scheduler waits for binding conditions, seconds.
         node_grace: a node that is silent for so long is not ready, seconds.
         arguments: more flags, by the name of the program.
+        addresses: more addresses by which the API server is reached.
 
     """
 
@@ -79,6 +81,7 @@ class ControlPlane:
         binding_timeout: float = 60,
         node_grace: float = 40,
         arguments: dict[str, list[str]] | None = None,
+        addresses: Sequence[str] = (),
     ) -> None:
         self.version = version
         self.folder = folder
@@ -97,7 +100,7 @@ class ControlPlane:
         self._services = ServiceNetwork(self.server, "admin", self.slot.dns_address)
         self._networking = False
         names = ("127.0.0.1", self.slot.api_address, "kubernetes.default.svc", "kubernetes.default")
-        self._serving = self.authority.serving("kube-apiserver", *names)
+        self._serving = self.authority.serving("kube-apiserver", *names, *addresses)
         self._signing = self.authority.signing_key("service-account")
         self._kubelet_client = self.authority.client("kubelet-client", "apiserver", "system:masters")
         self._write_files()

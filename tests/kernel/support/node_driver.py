@@ -79,7 +79,11 @@ class NodeDriver:
                 >>{LOG} 2>&1 </dev/null &
             echo $! >/run/guest/driver.pid
         """)
-        eventually(self._ready, 120, "the driver is ready", every=0.5)
+        try:
+            eventually(self._ready, 300, "the driver is ready", every=0.5)
+        except AssertionError as error:
+            state = self.machine.run("/guest/busybox wget -O - http://127.0.0.1:8081/readyz").output
+            raise AssertionError(f"{error}\n{state}\n{self.log()}") from None
 
     def _ready(self) -> bool:
         ran = self.machine.run("/guest/busybox wget -q -O - http://127.0.0.1:8081/readyz")
