@@ -59,7 +59,7 @@ rbac: true
 roles: none
 nodes: []
 fabric: []
-control: {initialBackoff: 0.5, maxBackoff: 10, nodeGrace: 8, podQuarantine: 40}
+control: {initialBackoff: 0.5, maxBackoff: 2, nodeGrace: 8, podQuarantine: 40}
 """
 
 
