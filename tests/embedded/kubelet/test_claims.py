@@ -9,6 +9,7 @@ import json
 import pytest
 
 from dynamic_memory.embedded.kubelet import objects
+from dynamic_memory.embedded.kubelet.plugins import ClaimRef, DriverError
 
 
 def calls(bench, verb):
@@ -176,3 +177,16 @@ async def test_a_driver_that_was_killed_is_called_as_soon_as_it_is_back(bench):
     assert not gone(bench)
     await bench.driver.start()
     await bench.until(lambda: gone(bench), "it goes", 3)
+
+
+async def test_a_call_fails_with_the_registration_that_it_was_made_by(bench):
+    """A driver that starts serves its own socket first: the old registration leads there until the new one is seen."""
+    await ready(bench)
+    plugins = bench.kubelet.plugins
+    bench.driver.answers.clear()
+    call = asyncio.create_task(plugins.unprepare("dra.memory", [ClaimRef("default", "far", "u1")]))
+    await bench.until(lambda: calls(bench, "unprepare"), "the driver is asked")
+    bench.driver.registration.unlink()
+    await bench.until(lambda: not plugins.names, "the registration is gone")
+    with pytest.raises(DriverError, match="NodeUnprepareResources failed: rpc error: code = Canceled"):
+        await call

@@ -24,6 +24,9 @@ class FakeDriver:
         self.errors: dict[str, str] = {}
         """Error of `Prepare` and `Unprepare`."""
         self.leave_out = False
+        self.answers = asyncio.Event()
+        """Unprepare waits for it; set."""
+        self.answers.set()
         self.calls: list[tuple[str, list[str]]] = []
         self.told: list[tuple[bool, str]] = []
         self.registered = asyncio.Event()
@@ -116,6 +119,7 @@ class FakeDriver:
 
     async def _unprepare(self, request, _context):
         self.calls.append(("unprepare", [claim.uid for claim in request.claims]))
+        await self.answers.wait()
         answer = dra_v1_pb2.NodeUnprepareResourcesResponse()
         for claim in request.claims:
             entry = answer.claims[claim.uid]

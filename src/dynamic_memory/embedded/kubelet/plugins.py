@@ -8,6 +8,7 @@ called. A driver none of whose instances answers any more loses its ResourceSlic
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -256,6 +257,13 @@ class Plugins:
             code = error.code().name.title().replace("_", "")
             text = f"rpc error: code = {code} desc = {error.details()}"
             raise DriverError(f"Node{verb}Resources failed: {text}") from error
+        except asyncio.CancelledError:
+            # gRPC cancels the calls of a channel that is closed, as if somebody had cancelled who waits for them
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            text = "rpc error: code = Canceled desc = grpc: the client connection is closing"
+            raise DriverError(f"Node{verb}Resources failed: {text}") from None
         found = dict(answer.claims)
         wanted = {claim.uid for claim in claims}
         if unknown := found.keys() - wanted:
