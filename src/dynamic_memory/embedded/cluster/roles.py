@@ -36,6 +36,7 @@ from dynamic_memory.fabric import role as service_role
 from dynamic_memory.fabric.client import FabricClient
 from dynamic_memory.fabric.config import ServiceConfig
 from dynamic_memory.fabric.identity import Identity
+from dynamic_memory.fabric.none import NoFabric
 from dynamic_memory.host.config import open_host
 from dynamic_memory.process import clock, config
 from dynamic_memory.process.run import Process
@@ -149,9 +150,10 @@ class InlineRole(Role):
 
     async def _driver(self) -> None:
         settings = self._settings(DriverConfig)
-        fabric = FabricClient.connect(
-            settings.fabric.address, None, identity=str(Identity.node(settings.owner, settings.node))
-        )
+        fabric: FabricClient | NoFabric = NoFabric()
+        if settings.fabric is not None:
+            identity = str(Identity.node(settings.owner, settings.node))
+            fabric = FabricClient.connect(settings.fabric.address, None, identity=identity)
         try:
             host = open_host(settings.host)
             await Driver(settings, kube=self._kube, fabric=fabric, host=host, ready=self.process.ready).run()
