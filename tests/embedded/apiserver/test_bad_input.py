@@ -244,6 +244,16 @@ async def test_objects_with_hostile_values_are_refused_by_their_kind(client: Cli
         assert answer.code in {200, 400, 422}, answer
 
 
+@pytest.mark.parametrize("name", ["a\x7fb", "a\nb", "a\r\nX: y", "\x00", "é", "\x91", "\U0001f600", '"\\'], ids=repr)
+async def test_an_unknown_field_of_any_name_is_warned_of(client: Client, name: str) -> None:
+    body = {"metadata": {"name": "w"}, name: "x"}
+    answer = await client.create(MAPS, body, dryRun="All", fieldValidation="Warn")
+    assert answer.code == 201
+    (warning,) = answer.headers.getall("Warning")
+    assert warning.startswith('299 - "unknown field')
+    assert "X" not in answer.headers
+
+
 WRONG: list[Any] = [{}, {"a": 1}, ["a"], 1, True]
 
 
