@@ -213,6 +213,12 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
         return self.host.simulated.root if self.host.simulated is not None else Path("/")
 
     @property
+    def one_machine(self) -> bool:
+        """Whether the node's own memory is that of the simulated host: then its runtime is simulated, too."""
+        simulated = self.host.simulated
+        return simulated is not None and self.local is not None and self.local.root == simulated.root
+
+    @property
     def ca_namespace(self) -> str:
         """Namespace of the certificate authority."""
         return self.namespace or os.environ.get("POD_NAMESPACE", "") or "dynamic-memory"

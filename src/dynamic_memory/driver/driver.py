@@ -95,7 +95,7 @@ class Driver:
                 records=self.node.records,
                 slices=self.node.windows.slices,
                 config=config.local,
-                simulated=host.simulated and config.local.root is None,
+                simulated=host.simulated and (config.local.root is None or config.one_machine),
             )
             if config.local.metadata:
                 self.node.metadata = MetadataFiles(config.plugin_folder / "metadata")
@@ -103,7 +103,9 @@ class Driver:
         if config.nri is not None:
             own = config.local is not None and config.local.root is not None
             root = Path("/") if host.simulated and not own else config.local_root
-            self._nri = NriLink(config.nri, self.node.records, host, root=root, ready=self._ready, own=own)
+            self._nri = NriLink(
+                config.nri, self.node.records, host, root=root, ready=self._ready, own=own, whole=config.one_machine
+            )
             self.node.unenforced = self._nri.why_not
         preparer = Preparer(self.node)
         self._owners = Owners(self.node, preparer, self._pod_lives)

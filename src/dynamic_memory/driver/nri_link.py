@@ -20,6 +20,7 @@ from dynamic_memory.driver.records import Records
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.interface import Host
 from dynamic_memory.host.mounts import cgroup_mounts, parse_mountinfo
+from dynamic_memory.host.node_facts import read_mounts
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.host.topology import TopologyReader
 from dynamic_memory.nri.stub import Stub
@@ -47,6 +48,7 @@ class NriLink:
         root: folder in which `sys` and `proc` are.
         ready: where the connection is reported, as `nri`.
         own: `root` is the machine on which the runtime starts containers, also where `host` is simulated.
+        whole: `root` is the simulated host itself: the runtime starts containers there (as an embedded cluster's does).
         mountinfo: the mounts of this process.
 
     """
@@ -60,13 +62,18 @@ class NriLink:
         root: Path,
         ready: Readiness,
         own: bool = False,
+        whole: bool = False,
         mountinfo: Path = MOUNTINFO,
     ) -> None:
         self._host = host
         self._own = own
+        self._whole = whole
         self._ready = ready
         self._reader = TopologyReader(root)
-        self._cgroups = PodCgroups(cgroup_mounts(parse_mountinfo(mountinfo.read_text()), config.cgroup_root))
+        if whole:
+            self._cgroups = PodCgroups(read_mounts(root, config.cgroup_root), root)
+        else:
+            self._cgroups = PodCgroups(cgroup_mounts(parse_mountinfo(mountinfo.read_text()), config.cgroup_root))
         self.plugin = MemoryPlugin(records, self._cgroups)
         self.stub = Stub(
             self.plugin,
@@ -113,7 +120,7 @@ class NriLink:
         protects, accounting = self._cgroups.protects, self._cgroups.accounting
         machine = await asyncio.to_thread(self._reader.read) if self._cgroups.limits_hugepages or self._own else None
         pages = machine.huge_pages if machine is not None and self._cgroups.limits_hugepages else ()
-        if self._host.simulated and machine is not None and self._own:
+        if self._host.simulated and machine is not None and self._own and not self._whole:
             # the node's own memory is real, its fabric is not
             return Facts(
                 pages=pages,
@@ -123,7 +130,7 @@ class NriLink:
                 protects=protects,
                 far=False,
             )
-        if self._host.simulated:
+        if self._host.simulated and not self._whole:
             # nodes that are not there: containers of a real runtime cannot be placed on them
             return Facts(pages=pages, accounting=accounting, protects=protects, places=False)
         nodes = [node for node in (await self._host.memory()).nodes if node.total]

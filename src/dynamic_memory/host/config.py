@@ -9,6 +9,7 @@ import msgspec
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.host.interface import Host
 from dynamic_memory.process.config import Bytes, Seconds
+from dynamic_memory.quantity import parse_bytes
 
 __all__ = ["HostConfig", "SimulatedHostConfig", "open_host"]
 
@@ -25,6 +26,8 @@ class SimulatedHostConfig(msgspec.Struct, frozen=True, kw_only=True, rename="cam
         block_size: bytes of a memory block.
         window: bytes of addresses that fabric memory may have.
         auto_online: what the kernel does with new blocks.
+        hugepages: bytes that are set aside as huge pages, by the size of a page (`2Mi`, `1Gi`); spread over the nodes
+            as the kernel does at boot.
 
     """
 
@@ -33,6 +36,7 @@ class SimulatedHostConfig(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     block_size: Bytes = Bytes(MIN_BLOCK)
     window: Bytes = Bytes(1 << 40)
     auto_online: Literal["offline", "online", "online_kernel", "online_movable"] = "offline"
+    hugepages: dict[Literal["2Mi", "1Gi"], Bytes] = {}
 
     def __post_init__(self) -> None:
         """Refuse what no kernel has.
@@ -49,6 +53,13 @@ class SimulatedHostConfig(msgspec.Struct, frozen=True, kw_only=True, rename="cam
         for number, node in enumerate(self.nodes):
             if node <= 0 or node % size:
                 raise InvalidInput(f"host.simulated.nodes[{number}]", f"a multiple of {int(size)} bytes", int(node))
+        for page, amount in self.hugepages.items():
+            if amount < 0 or amount % parse_bytes(page):
+                raise InvalidInput(f"host.simulated.hugepages.{page}", f"a multiple of {page}", int(amount))
+        if sum(self.hugepages.values()) > sum(self.nodes):
+            raise InvalidInput(
+                "host.simulated.hugepages", "no more than the memory of all nodes", int(sum(self.hugepages.values()))
+            )
         if self.window <= 0 or self.window % size:
             raise InvalidInput("host.simulated.window", f"a multiple of {int(size)} bytes", int(self.window))
 

@@ -99,6 +99,8 @@ async def test_a_format_that_is_not_known_is_415(client: Client, media: str) -> 
         (JSON_PATCH, b'[{"op": "test", "path": "/data/k", "value": "w"}]'),
         (STRATEGIC, b'"x"'),
         (STRATEGIC, b'{"metadata": {"$patch": "explode"}}'),
+        (STRATEGIC, b'{"metadata": {"ownerReferences": [{"uid": {"a": 1}}]}}'),
+        (STRATEGIC, b'{"metadata": {"ownerReferences": [{"uid": [1]}, {"uid": [1]}]}}'),
         (APPLY, b"- a"),
         (APPLY, b"{}"),
         (APPLY, b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, managedFields: [{}]}"),
@@ -240,6 +242,60 @@ async def test_objects_with_hostile_values_are_refused_by_their_kind(client: Cli
     for options in ({"gracePeriodSeconds": "x"}, {"preconditions": 5, "dryRun": ["All"]}, {"dryRun": "All"}, [], 5):
         answer = await client.send("DELETE", f"{MAPS}/a", options, dryRun="All")
         assert answer.code in {200, 400, 422}, answer
+
+
+@pytest.mark.parametrize("name", ["a\x7fb", "a\nb", "a\r\nX: y", "\x00", "é", "\x91", "\U0001f600", '"\\'], ids=repr)
+async def test_an_unknown_field_of_any_name_is_warned_of(client: Client, name: str) -> None:
+    body = {"metadata": {"name": "w"}, name: "x"}
+    answer = await client.create(MAPS, body, dryRun="All", fieldValidation="Warn")
+    assert answer.code == 201
+    (warning,) = answer.headers.getall("Warning")
+    assert warning.startswith('299 - "unknown field')
+    assert "X" not in answer.headers
+
+
+WRONG: list[Any] = [{}, {"a": 1}, ["a"], 1, True]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+async def test_what_is_said_of_an_action_has_types_too(running_server: Running, wrong: Any) -> None:
+    client = running_server.client
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": template["spec"]})
+    deployments = "/apis/apps/v1/namespaces/default/deployments"
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await client.create(deployments, {"metadata": {"name": "d"}, "spec": spec})
+    reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    accounts = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    options = ("kind", "apiVersion", "propagationPolicy", "gracePeriodSeconds", "orphanDependents", "preconditions")
+    sent: list[tuple[str, str, Any]] = [("DELETE", f"{PODS}/p?dryRun=All", {field: wrong}) for field in options]
+    sent += [
+        ("DELETE", f"{PODS}/p?dryRun=All", {"preconditions": {field: wrong}}) for field in ("uid", "resourceVersion")
+    ]
+    named = {"metadata": {"name": "p"}}
+    bodies = [{**named, field: wrong} for field in ("kind", "apiVersion", "spec", "status", "target", "deleteOptions")]
+    bodies += [{"metadata": wrong}, {"metadata": {"name": wrong}}, {"metadata": {"name": "p", "labels": wrong}}]
+    bodies += [{**named, "target": {"kind": wrong, "name": "n"}}, {**named, "target": {"name": wrong}}]
+    bodies += [{**named, "spec": {"replicas": wrong, "audiences": wrong}}]
+    bodies += [{**named, "deleteOptions": {field: wrong}} for field in options]
+    for method, path in (
+        ("PUT", f"{deployments}/d/scale"),
+        ("PATCH", f"{deployments}/d/scale"),
+        ("POST", f"{PODS}/p/binding"),
+        ("POST", accounts),
+        ("POST", reviews),
+        ("PUT", f"{deployments}/d"),
+        ("PUT", f"{PODS}/p/status"),
+        ("PUT", f"{PODS}/p/resize"),
+        ("POST", f"{PODS}/p/eviction"),
+    ):
+        sent += [(method, path, body) for body in bodies]
+    for method, path, body in sent:
+        media = MERGE if method == "PATCH" else "application/json"
+        data = json.dumps(body)
+        async with client.session.request(method, path, data=data, headers={"Content-Type": media}) as answer:
+            text = await answer.text()
+        assert answer.status < 500, (method, path, body, text)
 
 
 async def test_a_client_that_waits_for_100_continue_gets_it(running_server: Running) -> None:

@@ -156,7 +156,7 @@ async def test_slices_are_published_again_after_a_kubelet_deleted_them(folder):
 
         async def published():
             slices = await running.kube.list(SLICES, fields="spec.nodeName=node-1")
-            return len(slices.items) == 1
+            return len(slices.items) == 2
 
         await eventually(published, "the driver publishes again")
 

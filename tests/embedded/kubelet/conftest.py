@@ -78,6 +78,7 @@ class Bench:
     async def close(self) -> None:
         await self.stop()
         await self.driver.stop()
+        await self.runtime.plugins.close()
         self.runtime.stop()
 
     async def until(self, check, what: str, seconds: float = 5.0):

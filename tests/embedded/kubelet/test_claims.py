@@ -183,6 +183,7 @@ async def test_a_call_fails_with_the_registration_that_it_was_made_by(bench):
     """A driver that starts serves its own socket first: the old registration leads there until the new one is seen."""
     await ready(bench)
     plugins = bench.kubelet.plugins
+    await bench.until(lambda: plugins.names, "the driver is registered")
     bench.driver.answers.clear()
     call = asyncio.create_task(plugins.unprepare("dra.memory", [ClaimRef("default", "far", "u1")]))
     await bench.until(lambda: calls(bench, "unprepare"), "the driver is asked")

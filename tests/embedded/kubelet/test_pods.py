@@ -156,6 +156,7 @@ async def test_a_kubelet_whose_runtime_is_new_as_well_takes_over_what_the_status
     await bench.until(lambda: bench.phase() == "Running", "it runs")
     before = bench.container()
     await bench.stop()
+    await bench.runtime.plugins.close()
     bench.runtime = Runtime(bench.folder)
     await bench.start()
     bench.pod("b")

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No expression of 10 KiB takes more than 50 ms: to parse, check, compile and evaluate."""
+"""No expression of 10 KiB takes more than 50 ms: to parse, check, compile and evaluate.
+
+Machines differ, and a busy one is slow: the 50 ms are those of a machine that runs the loop of `unit` in 25 ms, and
+expression and loop are timed in turn.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -94,19 +99,30 @@ def run(source: str, device) -> str:
         return f"{limit}: {type(error).__name__}"
 
 
+def unit() -> None:
+    total = 0
+    for number in range(500_000):
+        total += number & 7
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
 @pytest.mark.parametrize("name", EVIL)
 def test_nothing_takes_long(name, device):
     source = EVIL[name]
     run("true", device)
-    best = 1.0
+    units: list[float] = []
     gc.collect()
     for _ in range(4):
-        start = time.process_time()
-        run(source, device)
-        best = min(best, time.process_time() - start)
-        if best < 0.05:
+        took = processor_seconds(lambda: run(source, device))
+        units.append(took / processor_seconds(unit))
+        if min(units) < 2:
             break
-    assert best < 0.05, f"{best * 1000:.0f} ms"
+    assert min(units) < 2, f"{min(units) * 25:.0f} ms"
 
 
 def test_longer_sources_are_refused():

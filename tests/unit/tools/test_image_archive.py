@@ -98,6 +98,7 @@ def test_a_change_of_our_source_makes_one_small_layer_anew(tmp_path: Path, monke
     root = tmp_path / "root"
     (root / "src/dynamic_memory").mkdir(parents=True)
     (root / "requirements").mkdir()
+    (root / "deploy").mkdir()
     module = root / "src/dynamic_memory/__init__.py"
     module.write_text('__version__ = "9.9.9"\n')
     (root / "requirements/runtime.txt").write_text("")

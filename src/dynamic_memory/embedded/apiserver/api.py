@@ -296,7 +296,8 @@ def _protobuf(body: bytes) -> Object:
 
 def _quoted(text: str) -> str:
     """Return a text as HTTP headers quote it, on one line."""
-    return encode(" ".join(text.split())).decode()
+    # JSON leaves the last control character as it is, which no header may have
+    return encode(" ".join(text.split())).decode().replace("\x7f", r"\u007f")
 
 
 def _forbidden(request: Request, found: Route, why: str) -> StatusError:

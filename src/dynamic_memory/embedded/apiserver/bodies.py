@@ -16,7 +16,7 @@ import msgspec
 
 from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, unsupported_media_type
 
-__all__ = ["ACCEPTED", "PROTOBUF", "decode_json", "decode_object", "decode_yaml"]
+__all__ = ["ACCEPTED", "PROTOBUF", "checked", "decode_json", "decode_object", "decode_yaml"]
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 ACCEPTED = ("application/json", "application/yaml", PROTOBUF)
@@ -89,8 +89,42 @@ def decode_object(
     return value
 
 
+def checked(value: Any, kind: str) -> dict[str, Any]:
+    """Return an object of a kind that no schema here reads, if its outermost fields have their types.
+
+    Raises:
+        StatusError: 400, it is none.
+
+    """
+    if not isinstance(value, dict):
+        raise _wrong(kind, value, kind, kind)
+    for name in ("kind", "apiVersion"):
+        _check(kind, value.get(name), f"{kind}.{name}", "string")
+    for name in ("spec", "status"):
+        _check(kind, value.get(name), f"{kind}.{name}", f"{kind}{name.title()}")
+    _check(kind, value.get("metadata"), f"{kind}.metadata", "ObjectMeta")
+    metadata = value.get("metadata") or {}
+    for name in ("name", "generateName", "namespace", "uid", "resourceVersion"):
+        _check(kind, metadata.get(name), f"ObjectMeta.metadata.{name}", "string")
+    for name in ("labels", "annotations"):
+        _check(kind, metadata.get(name), f"ObjectMeta.metadata.{name}", "map[string]string")
+        for text in (metadata.get(name) or {}).values():
+            _check(kind, text, f"ObjectMeta.metadata.{name}", "string")
+    return value
+
+
+def _check(kind: str, value: Any, field: str, wanted: str) -> None:
+    if value is not None and not isinstance(value, str if wanted == "string" else dict):
+        raise _wrong(kind, value, field, wanted)
+
+
+def _wrong(kind: str, value: Any, field: str, wanted: str) -> StatusError:
+    why = f"json: cannot unmarshal {_type(value)} into Go struct field {field} of type {wanted}"
+    return bad_request(f'{kind} in version "v1" cannot be handled as a {kind}: {why}')
+
+
 def _type(value: Any) -> str:
-    return {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
+    return {dict: "object", list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
 
 
 def _unreadable(kind: str, why: str, body: bytes) -> StatusError:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import DEFINITIONS, NAMESPACES, AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, conflict, forbidden, invalid, not_found
 from dynamic_memory.embedded.apiserver.forms import decoded
@@ -63,7 +64,7 @@ def options_of(request: Request, body: Mapping[str, Any]) -> DeleteOptions:
         StatusError: 400 or 422, they cannot be.
 
     """
-    kind = body.get("kind")
+    kind = checked(body, "DeleteOptions").get("kind")
     if kind not in {None, "", "DeleteOptions"}:
         raise bad_request(f"decoded object cannot be converted to DeleteOptions: {kind}")
     said: dict[str, Any] = dict(body)

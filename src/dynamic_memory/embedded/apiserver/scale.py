@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dynamic_memory.embedded.apiserver.bodies import decode_json
+from dynamic_memory.embedded.apiserver.bodies import checked, decode_json
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, invalid, not_found, unsupported_media_type
 from dynamic_memory.embedded.apiserver.forms import decoded
@@ -116,6 +116,7 @@ class Scaling:
         return merge_patch.apply(scale, patch)
 
     def _check(self, scale: Object, route: Route) -> None:
+        checked(scale, "Scale")
         if scale.get("kind") not in {None, "", "Scale"}:
             raise bad_request(f"{scale.get('kind')} cannot be handled as a Scale")
         if (scale.get("metadata") or {}).get("name") not in {None, "", route.name}:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from dynamic_memory.embedded.apiserver import metadata as meta
+from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
 from dynamic_memory.embedded.apiserver.errors import (
@@ -67,7 +68,7 @@ class Subresources:
         self._core = core
         self._writing = writing
         self._deleting = deleting
-        self._decode = decode
+        self._decode: Decode = lambda request, kind: checked(decode(request, kind), kind)
         self._scaling = Scaling(core, writing)
         self.tokens: Tokens | None = None
         """Makes tokens of service accounts; None = there are none."""
@@ -112,7 +113,7 @@ class Subresources:
         if not node or not isinstance(node, str):
             cause = Cause("FieldValueRequired", "Required value", "target.name")
             raise invalid("", "Binding", route.name, [cause])
-        if goal.get("kind") not in {None, "", "Node"}:
+        if (goal.get("kind") or "Node") != "Node":
             text = f'Unsupported value: "{goal["kind"]}": supported values: "Node", "<empty>"'
             raise invalid("", "Binding", route.name, [Cause("FieldValueNotSupported", text, "target.kind")])
         metadata = binding.get("metadata") or {}

@@ -10,12 +10,24 @@ from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.backends.faults import Faults as FabricFaults
 from dynamic_memory.host.simulated.faults import Faults as HostFaults
 from dynamic_memory.process.config import Bytes, Seconds
+from dynamic_memory.quantity import parse_bytes
 
-__all__ = ["ClusterConfig", "ControlConfig", "FaultConfig", "NodeConfig", "PoolConfig", "RoleMode", "node_names"]
+__all__ = [
+    "HUGEPAGES",
+    "ClusterConfig",
+    "ControlConfig",
+    "FaultConfig",
+    "NodeConfig",
+    "PoolConfig",
+    "RoleMode",
+    "node_names",
+]
 
 RoleMode = Literal["inline", "process", "none"]
 PORT = 55441
 MAX_NODES = 5000
+HUGEPAGES = "hugepages-"
+PAGE_SIZES = ("2Mi", "1Gi")
 UNIT = 128 << 20
 
 
@@ -165,6 +177,7 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
         for number, group in enumerate(self.nodes):
             if not 0 <= group.count <= MAX_NODES:
                 raise InvalidInput(f"nodes[{number}].count", f"0 to {MAX_NODES}", group.count)
+            _check_hugepages(f"nodes[{number}].hugepages", group.hugepages)
             if group.fabric is not None and group.fabric not in domains:
                 raise InvalidInput(f"nodes[{number}].fabric", f"one of {domains[1:]}, or an empty text", group.fabric)
         names = [name for group in self.nodes for name in node_names(group)]
@@ -185,6 +198,15 @@ def node_names(group: NodeConfig) -> list[str]:
     if group.count == 1 and group.name != "node":
         return [group.name]
     return [f"{group.name}-{number}" for number in range(1, group.count + 1)]
+
+
+def _check_hugepages(field: str, hugepages: dict[str, Bytes]) -> None:
+    for name, size in hugepages.items():
+        page = name.removeprefix(HUGEPAGES)
+        if not name.startswith(HUGEPAGES) or page not in PAGE_SIZES:
+            raise InvalidInput(field, "hugepages-2Mi and hugepages-1Gi", name)
+        if size < 0 or size % parse_bytes(page):
+            raise InvalidInput(f"{field}.{name}", f"a multiple of {page}", int(size))
 
 
 def _once(field: str, names: list[str]) -> None:

@@ -127,6 +127,10 @@ class Folder:
         """Where the Dynamic Memory Service listens."""
         return self.root / "service.sock"
 
+    def nri_socket(self, name: str) -> Path:
+        """Where the container runtime of a node listens for plugins."""
+        return self.node(name) / "nri.sock"
+
     def node(self, name: str) -> Path:
         """Folder of a node."""
         return self.root / "nodes" / name

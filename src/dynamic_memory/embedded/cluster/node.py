@@ -9,11 +9,13 @@ import logging
 
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig
 from dynamic_memory.embedded.cluster.folder import Folder
+from dynamic_memory.embedded.cluster.settings import CONTAINERD, hugepages
 from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.feed import PodFeed
 from dynamic_memory.embedded.kubelet.kubelet import Kubelet
 from dynamic_memory.embedded.kubelet.node import Machine
 from dynamic_memory.embedded.runtime.runtime import Runtime
+from dynamic_memory.host import containerd
 from dynamic_memory.host.config import MIN_BLOCK, HostConfig, SimulatedHostConfig, open_host
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process.config import Bytes
@@ -21,6 +23,8 @@ from dynamic_memory.process.config import Bytes
 __all__ = ["SimulatedNode"]
 
 log = logging.getLogger(__name__)
+
+MOUNTINFO = "24 1 0:22 / /sys/fs/cgroup rw,nosuid,nodev,noexec - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
 class SimulatedNode:
@@ -59,9 +63,17 @@ class SimulatedNode:
         pool = config.domain_of(group)
         size = Bytes(MIN_BLOCK) if pool is None else pool.block_size
         self.host = open_host(
-            HostConfig(simulated=SimulatedHostConfig(root=self.folder / "host", nodes=group.memory, block_size=size))
+            HostConfig(
+                simulated=SimulatedHostConfig(
+                    root=self.folder / "host",
+                    nodes=group.memory,
+                    block_size=size,
+                    hugepages=hugepages(group),  # type: ignore[arg-type]  # the file was read with these sizes
+                )
+            )
         )
         self.runtime = Runtime(self.folder, processes=config.run_processes)
+        self._furnish()
         self.kubelet = Kubelet(
             Machine(
                 name=name,
@@ -81,6 +93,20 @@ class SimulatedNode:
             number=number,
         )
         self._task: asyncio.Task[None] | None = None
+
+    def _furnish(self) -> None:
+        """Put what a driver looks for besides the kernel's own into the host: cgroups, and the runtime's settings."""
+        root = self.folder / "host"
+        self.runtime.cgroups.mount()
+        files = {"proc/self/mountinfo": MOUNTINFO, CONTAINERD: containerd.setup("")}
+        for name, text in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        link = root / "sys/fs/cgroup"
+        link.parent.mkdir(exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to("../../../cgroup")
 
     @property
     def on(self) -> bool:
@@ -108,6 +134,7 @@ class SimulatedNode:
     async def stop(self) -> None:
         """Switch the node off: no kubelet, no containers."""
         await self.stop_kubelet()
+        await self.runtime.plugins.close()
         self.runtime.stop()
 
     async def _run(self) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynamic_memory.api.names import fabric_pool
-from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig, node_names
+from dynamic_memory.embedded.cluster.config import HUGEPAGES, ClusterConfig, NodeConfig, node_names
 from dynamic_memory.embedded.cluster.folder import Folder
 
-__all__ = ["NAMESPACE", "controller", "driver", "host", "service", "updater"]
+__all__ = ["CONTAINERD", "NAMESPACE", "controller", "driver", "host", "hugepages", "service", "updater"]
 
 NAMESPACE = "dynamic-memory"
+CONTAINERD = "etc/containerd/config.toml"
+"""The runtime's configuration on a simulated host."""
 
 
 def service(config: ClusterConfig, folder: Folder) -> dict[str, Any]:
@@ -97,6 +99,12 @@ def driver(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) 
             "stateDir": str(node / "driver"),
             "fabric": {"address": f"unix:{folder.service_socket}", "tls": None},
             "host": host(config, folder, group, name),
+            "local": {
+                "root": str(node / "host"),
+                "reserved": {"0": int(group.reserved)} if group.reserved else {},
+                "containerdConfig": str(node / "host" / CONTAINERD),
+            },
+            "nri": {"socket": str(folder.nri_socket(name))},
         },
         config.driver,
     )
@@ -127,10 +135,16 @@ def host(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) ->
     simulated: dict[str, Any] = {
         "root": str(folder.node(name) / "host"),
         "nodes": [int(size) for size in group.memory],
+        "hugepages": hugepages(group),
     }
     if pool is not None:
         simulated["blockSize"] = int(pool.block_size)
     return {"simulated": simulated}
+
+
+def hugepages(group: NodeConfig) -> dict[str, int]:
+    """Return the huge pages of a node by the size of a page."""
+    return {name.removeprefix(HUGEPAGES): int(size) for name, size in group.hugepages.items()}
 
 
 def _merged(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

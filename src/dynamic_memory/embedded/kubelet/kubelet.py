@@ -106,6 +106,8 @@ class Kubelet:
                 group.create_task(self.node.keep_lease())
                 group.create_task(self.plugins.run())
                 self._begin(await self._feed.attach(self.name, self._changed))
+                # plugins are to hear of all that runs, which was found again only now
+                await self.runtime.plugins.listen()
                 await self._sync()
         finally:
             self._feed.detach(self.name)

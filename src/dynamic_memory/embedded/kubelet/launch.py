@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,26 @@ from dynamic_memory.embedded.kubelet.objects import Pod
 from dynamic_memory.embedded.kubelet.pod import ContainerRecord
 from dynamic_memory.embedded.kubelet.resources import amounts, limit_of
 from dynamic_memory.embedded.runtime import commands, curves
-from dynamic_memory.embedded.runtime.container import ContainerSpec
+from dynamic_memory.embedded.runtime.cgroups import page_name
+from dynamic_memory.embedded.runtime.container import ContainerSpec, Sandbox, new_id
 
-__all__ = ["environment", "launch"]
+__all__ = ["environment", "hugepages", "launch", "sandbox"]
 
 USUAL = 16 << 20
 """Bytes that a container uses of which nothing is said; or half of its limit, if that is less."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def launch(pod: Pod, record: ContainerRecord, edits: Edits, *, node: str, ip: str, log: Path | None) -> ContainerSpec:
+def launch(
+    pod: Pod,
+    record: ContainerRecord,
+    edits: Edits,
+    *,
+    node: str,
+    ip: str,
+    log: Path | None,
+    devices: Sequence[str] = (),
+) -> ContainerSpec:
     """Return what the runtime starts.
 
     Args:
@@ -31,6 +41,7 @@ def launch(pod: Pod, record: ContainerRecord, edits: Edits, *, node: str, ip: st
         node: name of the node.
         ip: address of the pod.
         log: file for its output.
+        devices: qualified names of its CDI devices.
 
     Raises:
         InvalidInput: an annotation of the simulation cannot be read.
@@ -53,7 +64,32 @@ def launch(pod: Pod, record: ContainerRecord, edits: Edits, *, node: str, ip: st
         model=model,
         plan=commands.plan(command, env, _annotation(pod, commands.EXIT_ANNOTATION, record.name)),
         log=log,
+        devices=tuple(devices),
+        hugepages=hugepages((spec.get("resources") or {}).get("limits")),
     )
+
+
+def sandbox(pod: Pod) -> Sandbox:
+    """Return a pod as the runtime is to know it."""
+    total: dict[str, int] = {}
+    for container in (*(pod.spec.get("initContainers") or ()), *(pod.spec.get("containers") or ())):
+        for page, size in hugepages((container.get("resources") or {}).get("limits")).items():
+            total[page] = total.get(page, 0) + size
+    meta = pod.metadata
+    return Sandbox(
+        id=new_id(),
+        uid=meta.uid,
+        name=meta.name,
+        namespace=meta.namespace,
+        labels=meta.labels,
+        annotations=meta.annotations,
+        hugepages=total,
+    )
+
+
+def hugepages(limits: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return limits of huge pages in bytes, by size as cgroups spell it."""
+    return {page_name(name): size for name, size in amounts(limits).items() if name.startswith("hugepages-")}
 
 
 def environment(pod: Pod, spec: Mapping[str, Any], *, node: str, ip: str) -> dict[str, str]:

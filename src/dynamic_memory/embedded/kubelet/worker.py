@@ -21,13 +21,14 @@ import msgspec
 from dynamic_memory.embedded.kubelet import cdi, resize
 from dynamic_memory.embedded.kubelet.claims import ClaimManager
 from dynamic_memory.embedded.kubelet.config import Periods
-from dynamic_memory.embedded.kubelet.launch import launch
+from dynamic_memory.embedded.kubelet.launch import launch, sandbox
 from dynamic_memory.embedded.kubelet.objects import PODS, Pod
 from dynamic_memory.embedded.kubelet.plugins import DriverError
 from dynamic_memory.embedded.kubelet.pod import ContainerRecord, PodRecord
 from dynamic_memory.embedded.kubelet.resources import Lack, Resources, limit_of, pod_limit, requests
 from dynamic_memory.embedded.kubelet.status import phase, pod_status
-from dynamic_memory.embedded.runtime.container import Ended
+from dynamic_memory.embedded.runtime.container import ContainerSpec, Ended
+from dynamic_memory.embedded.runtime.plugins import PluginRefused
 from dynamic_memory.embedded.runtime.runtime import Runtime
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.kube.errors import ApiError, Conflict, NotFound
@@ -156,7 +157,7 @@ class Worker:
         elif record.gone or record.deleting or record.over or record.terminal:
             await self._end()
         elif await self._admitted() and await self._prepared():
-            if self._start_due():
+            if await self._start_due():
                 await self._resize()
             await self._write()
             self._dirty = self._dirty or self.record.over
@@ -171,7 +172,7 @@ class Worker:
         record.started = record.started or clock.rfc3339(clock.now())
         if lack is None:
             record.admitted = True
-            self._parts.runtime.make_pod(record.uid, record.qos, pod_limit(record.object.spec))
+            self._make_pod()
             return True
         record.refused = (lack.reason, f"Pod was rejected: {lack}")
         self._tell("Warning", lack.reason, str(lack))
@@ -203,37 +204,52 @@ class Worker:
         record.ip = record.ip or self._parts.address()
         return True
 
-    def _start_due(self) -> bool:
+    async def _start_due(self) -> bool:
         """Start what is to be started now; False if something could not be."""
         record, good = self.record, True
         for each in record.containers:
             if each.current is None or (each.ended and record.should_restart(each)):
-                good = self._start(each) and good
+                good = await self._start(each) and good
             # the next one waits until this one is through
             if each.init and not each.succeeded and not (each.sidecar and each.running):
                 return good
         return good
 
-    def _start(self, each: ContainerRecord) -> bool:
+    async def _start(self, each: ContainerRecord) -> bool:
         if each.current is not None and self._backs_off(each, each.current.ended):
             return True
         record, parts = self.record, self._parts
         log_file = self._folder() / each.name / f"{each.restarts + (each.current is not None)}.log"
         try:
-            edits = cdi.read(parts.cdi, parts.claims.devices(record.object, each.spec))
-            spec = launch(record.object, each, edits, node=parts.name, ip=record.ip, log=log_file)
+            spec = self._launch(each, log_file)
         except cdi.UnresolvableDevices as error:
             return self._not_started(each, "CreateContainerError", str(error))
         except InvalidInput as error:
             return self._not_started(each, "CreateContainerConfigError", str(error))
+        allocated = each.allocated
+        try:
+            started = await parts.runtime.create(record.uid, spec)
+        except PluginRefused as refused:
+            return self._not_started(each, "CreateContainerError", f"failed to create containerd container: {refused}")
         if each.current is not None:
             each.last = each.current
             each.restarts += 1
-        each.actual = each.allocated
-        each.current = parts.runtime.run(record.uid, spec)
+        each.actual = allocated
+        each.current = started
         each.waiting = ("", "")
         self._tell("Normal", "Started", "Container started", each.name)
         return True
+
+    def _launch(self, each: ContainerRecord, log_file: Path | None) -> ContainerSpec:
+        record, parts = self.record, self._parts
+        devices = parts.claims.devices(record.object, each.spec)
+        edits = cdi.read(parts.cdi, devices)
+        return launch(record.object, each, edits, node=parts.name, ip=record.ip, log=log_file, devices=devices)
+
+    def _make_pod(self) -> None:
+        """Make the pod's cgroup, or write its limits again."""
+        record = self.record
+        self._parts.runtime.make_pod(record.uid, record.qos, pod_limit(record.object.spec), sandbox(record.object))
 
     def _not_started(self, each: ContainerRecord, reason: str, message: str) -> bool:
         each.waiting = (reason, message)
@@ -310,8 +326,12 @@ class Worker:
             if why := resize.below_usage(each.name, each.allocated, each.actual, current.read().current):
                 errors.append(why)
                 continue
-            runtime.make_pod(record.uid, record.qos, pod_limit(record.object.spec))
-            runtime.set_limit(record.uid, each.name, limit_of(each.allocated))
+            self._make_pod()
+            try:
+                await runtime.resize(record.uid, each.name, limit_of(each.allocated))
+            except PluginRefused as refused:
+                errors.append(str(refused))
+                continue
             each.actual = each.allocated
         if errors:
             record.resizing = ("Error", "; ".join(errors), record.resizing[2])
@@ -361,7 +381,7 @@ class Worker:
             if last not in {"Succeeded", "Failed"}:  # ended by a deletion although it would be started again
                 last = "Succeeded" if all(each.succeeded for each in record.main) else "Failed"
             await self._write(last)
-        parts.runtime.remove_pod(record.uid)
+        await parts.runtime.end_pod(record.uid)
         record.finished = True
         parts.left(record)
         await self._leave()
@@ -430,7 +450,7 @@ class Worker:
         record.prepared = self._parts.claims.is_prepared(record.object)
         if not any("containerID" in each for each in seen.values()):
             return
-        self._parts.runtime.make_pod(record.uid, record.qos, pod_limit(record.object.spec))
+        self._make_pod()
         for each in record.containers:
             if "containerID" in seen.get(each.name, {}):
                 self._adopt_container(each, seen[each.name])
@@ -447,8 +467,7 @@ class Worker:
             return
         state = seen.get("state") or {}
         try:
-            edits = cdi.read(self._parts.cdi, self._parts.claims.devices(record.object, each.spec))
-            spec = launch(record.object, each, edits, node=self._parts.name, ip=record.ip, log=None)
+            spec = self._launch(each, None)
         except (cdi.UnresolvableDevices, InvalidInput):
             return  # it will be started anew
         ended = state.get("terminated") or (seen.get("lastState") or {}).get("terminated")

@@ -15,9 +15,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["ROOT", "Cgroups", "memory_files"]
+__all__ = ["CONTROLLERS", "PAGES", "ROOT", "Cgroups", "hugetlb_files", "memory_files", "page_name"]
 
 ROOT = "kubepods"
+CONTROLLERS = ("cpuset", "memory", "hugetlb")
+PAGES = ("2MB", "1GB")
+"""Sizes of huge pages that a simulated kernel has, as cgroups spell them."""
+_UNITS = {"Mi": "MB", "Gi": "GB", "Ki": "KB"}
 QOS_FOLDERS = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}
 
 
@@ -38,10 +42,17 @@ class Cgroups:
         """The cgroup of all pods."""
         return self.root / ROOT
 
+    def mount(self) -> None:
+        """Make the root of the tree, as the kernel shows it when nothing has been made in it."""
+        self.write(self.root, {"cgroup.controllers": " ".join(CONTROLLERS) + "\n"})
+
     def start(self, limit: int) -> None:
         """Make the cgroup of all pods, with its limit in bytes, as the kubelet does at its start."""
         for folder in QOS_FOLDERS.values():
             (self.pods / folder).mkdir(parents=True, exist_ok=True)
+        self.mount()
+        for folder in QOS_FOLDERS.values():
+            self.write(self.pods / folder, {"memory.min": "0\n"})
         self.write(self.pods, {"memory.max": f"{limit}\n", "cpuset.mems": "\n"})
         if not (self.pods / "memory.current").exists():
             self.write(self.pods, {"memory.current": "0\n"})
@@ -78,6 +89,17 @@ class Cgroups:
         """Remove a cgroup and those in it; it may be gone already."""
         shutil.rmtree(folder, ignore_errors=True)
         self._made = {each for each in self._made if each != folder and folder not in each.parents}
+
+
+def page_name(resource: str) -> str:
+    """Return the size of a huge page as cgroups spell it (`2MB`) from its resource name (`hugepages-2Mi`)."""
+    size = resource.removeprefix("hugepages-")
+    return size[:-2] + _UNITS.get(size[-2:], "B")
+
+
+def hugetlb_files(limits: Mapping[str, int]) -> dict[str, str]:
+    """Return the files that limit huge pages: every size, in bytes; those that are not named get none."""
+    return {f"hugetlb.{page}.{kind}": f"{limits.get(page, 0)}\n" for page in PAGES for kind in ("max", "rsvd.max")}
 
 
 def memory_files(limit: int | None, *, anonymous: int, cache: int, pressure: float, kills: int) -> dict[str, str]:

@@ -22,7 +22,30 @@ from dynamic_memory.embedded.runtime.commands import SIGKILL, Plan
 from dynamic_memory.embedded.runtime.curves import Model, Reading
 from dynamic_memory.process import clock
 
-__all__ = ["Container", "ContainerSpec", "Ended", "SimulatedContainer", "new_id"]
+__all__ = ["Container", "ContainerSpec", "Ended", "Sandbox", "SimulatedContainer", "new_id"]
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod, as the runtime knows it.
+
+    Attributes:
+        id: of the sandbox.
+        uid: of the pod.
+        name: of the pod.
+        namespace: of the pod.
+        labels: of the pod.
+        annotations: of the pod.
+        hugepages: limits of its cgroup in bytes, by size as cgroups spell it (`2MB`); sizes that are left out have 0.
+
+    """
+
+    id: str
+    uid: str
+    name: str = ""
+    namespace: str = ""
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+    hugepages: Mapping[str, int] = {}
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +62,12 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         model: its memory.
         plan: what its command will do.
         log: file for what it prints; None for none.
+        devices: qualified names of its CDI devices.
+        annotations: of the container.
+        mems: NUMA nodes, as the kernel lists them; empty for all.
+        hugepages: limits in bytes, by size as cgroups spell it (`2MB`); sizes that are left out have 0.
+        unified: more files of its cgroup, and what stands in them.
+        policy: memory policy of its processes, mode and nodes (`preferred-many=static:1-2`); empty for the default.
 
     """
 
@@ -52,6 +81,12 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     plan: Plan = Plan()
     log: Path | None = None
+    devices: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = {}
+    mems: str = ""
+    hugepages: Mapping[str, int] = {}
+    unified: Mapping[str, str] = {}
+    policy: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -224,25 +224,29 @@ def _check_order(items: list[Any], order: list[Any], merge_key: str) -> None:
             raise _Problem(f"The order in patch list:\n{_go(items)}\n doesn't match {_ORDER} list:\n{_go(order)}\n")
 
 
+def _hashable(identity: Any) -> Any:
+    """Return what stands for a merge key in sets; one that is no scalar is refused when the object is read."""
+    return _go(identity) if isinstance(identity, dict | list) else identity
+
+
 def _place(items: list[Any], merge_key: str) -> dict[Any, int]:
     places: dict[Any, int] = {}
     for number, item in enumerate(items):
         identity = item.get(merge_key) if merge_key and isinstance(item, dict) else item
-        if not isinstance(identity, dict | list):
-            places.setdefault(identity, number)
+        places.setdefault(_hashable(identity), number)
     return places
 
 
 def _in_order(merged: list[Any], order: list[Any], before: list[Any], merge_key: str) -> list[Any]:
     """Put the items that the patch names in its order, the others where they were, relative to those."""
     wanted, was = _place(order, merge_key), _place(before, merge_key)
-    named = sorted(
-        (item for item in merged if _identity(item, merge_key) in wanted),
-        key=lambda item: wanted[_identity(item, merge_key)],
-    )
+
+    def known(item: Any) -> Any:
+        return _hashable(_identity(item, merge_key))
+
+    named = sorted((item for item in merged if known(item) in wanted), key=lambda item: wanted[known(item)])
     others = sorted(
-        (item for item in merged if _identity(item, merge_key) not in wanted),
-        key=lambda item: was.get(_identity(item, merge_key), len(was)),
+        (item for item in merged if known(item) not in wanted), key=lambda item: was.get(known(item), len(was))
     )
     result: list[Any] = []
     left = right = 0
@@ -254,7 +258,7 @@ def _in_order(merged: list[Any], order: list[Any], before: list[Any], merge_key:
             result.append(others[left])
             left += 1
         else:
-            here, there = (was.get(_identity(x, merge_key)) for x in (others[left], named[right]))
+            here, there = (was.get(known(x)) for x in (others[left], named[right]))
             if here is not None and there is not None and here < there:
                 result.append(others[left])
                 left += 1
