@@ -8,6 +8,7 @@ called. A driver none of whose instances answers any more loses its ResourceSlic
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -256,6 +257,12 @@ class Plugins:
             code = error.code().name.title().replace("_", "")
             text = f"rpc error: code = {code} desc = {error.details()}"
             raise DriverError(f"Node{verb}Resources failed: {text}") from error
+        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+            # gRPC cancels what is in hand on a channel that is closed: another instance has taken the socket's place
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise DriverError(f"Node{verb}Resources failed: the driver was replaced") from error
         found = dict(answer.claims)
         wanted = {claim.uid for claim in claims}
         if unknown := found.keys() - wanted:
