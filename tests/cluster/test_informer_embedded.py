@@ -9,78 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.embedded.support.churning import RESOURCES, Change, audited, churn
+from tests.embedded.support.churning import RESOURCES, audited, churn
+from tests.embedded.support.informers import AGENT, informers
 from tests.embedded.support.processes import server_process
 from tools.informer.build import build
 
 SECONDS = 45.0
 PAUSE = 0.01
-AGENT = "peer"
-EVENTS = {"add": "ADDED", "update": "MODIFIED", "delete": "DELETED"}
-
 pytestmark = pytest.mark.timeout(300)
-
-
-class Informers:
-    """The running program; `lines` are what it has printed."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[dict[str, Any]] = []
-
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(json.loads(line))
-
-    def changes(self, resource: str) -> list[Change]:
-        """What the handlers were called with; a kind that is none of a watch stands out."""
-        return [
-            Change.seen(EVENTS.get(line["event"], line["event"]), line)
-            for line in self.lines
-            if line.get("resource") == resource and line["event"] != "cached" and line["name"].startswith("churn-")
-        ]
-
-    def cached(self, resource: str) -> dict[str, str]:
-        """What the stores hold at the end: versions by name."""
-        return {
-            line["name"]: line["resourceVersion"]
-            for line in self.lines
-            if line["event"] == "cached" and line["resource"] == resource and line["name"].startswith("churn-")
-        }
-
-
-@contextlib.asynccontextmanager
-async def informers(program: Path, kubeconfig: Path) -> AsyncIterator[Informers]:
-    process = await asyncio.create_subprocess_exec(
-        str(program),
-        "-kubeconfig",
-        str(kubeconfig),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1 << 20,
-    )
-    found = Informers(process)
-    reading = asyncio.create_task(found.read())
-    try:
-        yield found
-        assert process.stdin is not None
-        process.stdin.close()
-        async with asyncio.timeout(20):
-            await reading
-            assert await process.wait() == 0
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def eventually(condition: Any, seconds: float = 20.0) -> bool:

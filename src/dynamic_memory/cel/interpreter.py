@@ -36,7 +36,9 @@ __all__ = ["Frame", "build"]
 
 NO_OVERLOAD = "no such overload"
 FUNCTION_WORK = 20
-"""What calling a function counts for in the work of an evaluation; an operator counts 1."""
+"""What calling a function counts for in the work of an evaluation; an operator and a turn of a loop count 1."""
+ERROR_WORK = 10
+"""What an error counts for that a loop goes on after."""
 
 
 class Frame:
@@ -371,7 +373,8 @@ class _Builder:
             slots, limit = frame.slots, frame.limit
             for item in items:
                 frame.cost += per_item
-                if frame.cost > limit:
+                frame.work -= 1
+                if frame.cost > limit or frame.work < 0:
                     raise exceeded(frame)
                 slots[slot] = item
                 try:
@@ -379,6 +382,7 @@ class _Builder:
                 except CostExceeded:
                     raise
                 except EvaluationError as failure:
+                    frame.work -= ERROR_WORK
                     error = error or failure
                     continue
                 if result is decisive:

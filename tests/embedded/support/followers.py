@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.embedded.support.churning import RESOURCES, Change
 
-__all__ = ["FOLLOWERS", "Seen", "kopf_follows", "kr8s_follows", "kubernetes_follows", "lightkube_follows"]
+__all__ = ["FOLLOWERS", "Followers", "Seen", "kopf_follows", "kr8s_follows", "kubernetes_follows", "lightkube_follows"]
 
 SECONDS = 20.0
 
@@ -175,7 +175,8 @@ async def kopf_follows(kubeconfig: Path, timeout: int) -> AsyncIterator[Seen]:
         await asyncio.to_thread(thread.join, SECONDS)
 
 
-FOLLOWERS: dict[str, Callable[[Path, int], contextlib.AbstractAsyncContextManager[Seen]]] = {
+Followers = dict[str, Callable[[Path, int], contextlib.AbstractAsyncContextManager[Seen]]]
+FOLLOWERS: Followers = {
     "python-httpx2": lightkube_follows,
     "kr8s": kr8s_follows,
     "official": kubernetes_follows,

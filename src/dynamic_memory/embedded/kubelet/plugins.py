@@ -257,7 +257,7 @@ class Plugins:
             code = error.code().name.title().replace("_", "")
             text = f"rpc error: code = {code} desc = {error.details()}"
             raise DriverError(f"Node{verb}Resources failed: {text}") from error
-        except asyncio.CancelledError:
+        except (grpc.aio.UsageError, asyncio.CancelledError):
             # gRPC cancels the calls of a channel that is closed, as if somebody had cancelled who waits for them
             task = asyncio.current_task()
             if task is not None and task.cancelling():

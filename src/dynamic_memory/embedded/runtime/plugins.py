@@ -208,6 +208,11 @@ class Plugins:
         self._told.add(task)
         task.add_done_callback(self._told.discard)
 
+    async def told(self) -> None:
+        """Wait until what was posted so far is told; `lock` must not be held."""
+        if self._told:
+            await asyncio.wait(set(self._told))
+
     async def create(self, pod: pb.PodSandbox, container: pb.Container) -> str:
         """Have a container that is about to be created changed; return its memory policy.
 

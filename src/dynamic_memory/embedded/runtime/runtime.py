@@ -124,6 +124,7 @@ class Runtime:
             PluginRefused: a plugin does not let it be; nothing of it is left.
 
         """
+        await self.plugins.told()
         async with self.plugins.lock:
             pod, sandbox = self._pod(uid), self._sandboxes[uid]
             if uid not in self._announced:
@@ -180,6 +181,7 @@ class Runtime:
 
     async def end_pod(self, uid: str) -> None:
         """Forget a pod whose containers have all ended, after plugins were told."""
+        await self.plugins.told()
         if uid in self._announced:
             async with self.plugins.lock:
                 pod, sandbox = self._pod(uid), self._sandboxes[uid]
