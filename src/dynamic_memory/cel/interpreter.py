@@ -38,7 +38,7 @@ NO_OVERLOAD = "no such overload"
 FUNCTION_WORK = 20
 """What calling a function counts for in the work of an evaluation; an operator and a turn of a loop count 1."""
 ERROR_WORK = 10
-"""What an error counts for that a loop goes on after."""
+"""What an error counts for that evaluation goes on after."""
 
 
 class Frame:
@@ -208,6 +208,7 @@ class _Builder:
                 except CostExceeded:
                     raise
                 except EvaluationError as failure:
+                    frame.work -= ERROR_WORK
                     error = error or failure
                     continue
                 if value is decisive:
