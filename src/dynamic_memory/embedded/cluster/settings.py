@@ -103,6 +103,7 @@ def driver(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) 
                 "root": str(node / "host"),
                 "reserved": {"0": int(group.reserved)} if group.reserved else {},
                 "containerdConfig": str(node / "host" / CONTAINERD),
+                "nodeAllocatable": "off",  # the embedded scheduler does not count devices as memory of the node
             },
             "nri": {"socket": str(folder.nri_socket(name))},
         },
