@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-from tests.cluster.support.deaths import BYTES, SIZE, Scene, key_of
+from tests.cluster.support.deaths import BIND, BYTES, SIZE, Scene, key_of
 from tests.cluster.support.lives import Story, Until
+from tests.cluster.support.processes import NotInTime
 
 import dynamic_memory.driver.points  # noqa: F401 - declares the points
 from dynamic_memory.fabric.interface import Fabric
@@ -53,6 +56,17 @@ class Life:
         yield from self.stage.dies(self.victim)
         self.stage.told_truth(self.node)
 
+    def heals(self) -> None:
+        """Let the host be well from the driver's death on: at once, not when the story is next looked at."""
+        child = self.world.children[self.victim]
+
+        def heal() -> None:
+            with contextlib.suppress(NotInTime):  # the story says so
+                child.wait(BIND)
+                self.world.host_faults(self.node.name)
+
+        threading.Thread(target=heal, name=f"heals {self.node.name}", daemon=True).start()
+
     def start(self) -> None:
         """Let there be a driver again."""
         self.world.start_driver(self.node.name)
@@ -85,9 +99,9 @@ class Life:
     def fails(self) -> Story:
         """Killed while a failed attach is undone: one block comes online, the other does not."""
         self.world.host_faults(self.node.name, {"operation": "online", "blocks": 1})
+        self.heals()
         self.make()
         yield from self.dies()
-        self.world.host_faults(self.node.name)
         self.start()
         yield from self.stage.runs(self.pod, self.node, shares=2)
         first, second = self.stage.allocations(self.pod)
