@@ -586,6 +586,29 @@ async def test_S4_a_claim_is_handed_on_when_its_pod_was_removed_by_force(rig, mo
     assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
 
 
+async def test_a_full_disk_delays_handing_on_and_ends_nothing_else(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()  # within the test, whose time is virtual
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
+    records = rig.driver.node.records
+    update, refused = records.update, []
+
+    async def refuse(key, _change):
+        refused.append(key)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records, "update", refuse)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.reserve("p2", name="near")
+    rig.api.remove(PODS, "p1", "app")
+    await rig.until(lambda: len(refused) > 1)
+    assert rig.driver.node.active
+    monkeypatch.setattr(records, "update", update)
+    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
+
+
 async def test_a_claim_made_from_a_template_is_recognised_by_its_owner(rig):
     pod = pod_body(containers={"a": [("mem", "")], "b": [("mem", "")]}, claims={})
     pod["spec"]["resourceClaims"] = [{"name": "mem", "resourceClaimTemplateName": "t"}]
