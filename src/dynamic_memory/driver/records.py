@@ -194,12 +194,7 @@ class Records:
                 keys = sorted(self._touched)
                 self._touched.clear()
                 found |= await asyncio.to_thread(self._read_each, keys)
-            self._by_key.clear()
-            self._key_of_tag.clear()
-            self._taken.clear()
-            self._keys_of_pod.clear()
-            for key in sorted(found):
-                self._index(key, found[key])
+            self._replace(found)
 
     def get(self, key: str) -> ClaimRecord | None:
         """Return the record of a claim UID (or orphan key), as last read or written by this process."""
@@ -271,6 +266,14 @@ class Records:
             self._keys_of_pod.setdefault(record.owner.uid, set()).add(key)
         for share in record.shares:
             self._key_of_tag[share.tag] = key
+
+    def _replace(self, found: dict[str, ClaimRecord | None]) -> None:
+        self._by_key.clear()
+        self._key_of_tag.clear()
+        self._taken.clear()
+        self._keys_of_pod.clear()
+        for key in sorted(found):
+            self._index(key, found[key])
 
     def _read_all(self) -> dict[str, ClaimRecord | None]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
