@@ -76,6 +76,10 @@ def test_a_hidden_name_is_never_longer_than_the_shortest_name():
     assert all(name.startswith(".") and len(name) < len(path.name) for name in names)
 
 
+def names_in(folder):
+    return [path.name for path in Path(folder).iterdir()]
+
+
 @contextlib.asynccontextmanager
 async def serving(kind, path):
     made = Plugin(None, None, Timing()) if kind == "plugin" else Registration(Path("/p"), lambda *_: None)
@@ -92,8 +96,8 @@ async def test_a_driver_that_ends_leaves_the_socket_of_the_one_that_took_its_nam
     with tempfile.TemporaryDirectory(prefix="dm-") as folder:
         path = Path(folder) / "dra.sock"
         async with serving(kind, path) as first, serving(kind, path):
-            assert [found.name for found in Path(folder).iterdir()] == ["dra.sock"], "nothing else is left"
+            assert names_in(folder) == ["dra.sock"], "nothing else is left"
             await first.stop()
             async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
                 await asyncio.wait_for(channel.channel_ready(), 5)
-        assert list(Path(folder).iterdir()) == []
+        assert names_in(folder) == []
