@@ -69,7 +69,7 @@ def demo(*, keep: bool, nodes: int, plain: bool, folder: Path | None) -> int:
     failures: list[str] = ["it was interrupted"]
 
     async def main(process: Process) -> None:
-        failures[:] = await _show(process, place, nodes, plain=plain, keep=keep)
+        await _show(process, place, nodes, failures, plain=plain, keep=keep)
 
     try:
         code = run(main, role="demo", health_address=None)
@@ -81,7 +81,8 @@ def demo(*, keep: bool, nodes: int, plain: bool, folder: Path | None) -> int:
     return code or int(bool(failures))
 
 
-async def _show(process: Process, folder: Path, nodes: int, *, plain: bool, keep: bool) -> list[str]:
+async def _show(process: Process, folder: Path, nodes: int, failures: list[str], *, plain: bool, keep: bool) -> None:
+    """Show everything; what went wrong is in `failures` as soon as the story is told, before the cluster is kept."""
     from dynamic_memory.embedded.cluster.cluster import Cluster  # noqa: PLC0415
     from dynamic_memory.embedded.cluster.story import Story  # noqa: PLC0415
     from dynamic_memory.embedded.cluster.trace import LogMarks, Trace  # noqa: PLC0415
@@ -96,14 +97,13 @@ async def _show(process: Process, folder: Path, nodes: int, *, plain: bool, keep
             with view:
                 up = time.monotonic() - began
                 view.say(f"A cluster of {nodes} nodes is up after {up:.1f} s: {cluster.server.url}")
-                failures = await Story(cluster, view, trace).tell()
+                failures[:] = await Story(cluster, view, trace).tell()
             _timeline(trace)
             if not failures:
                 click.echo(f"\nAll of it happened, in {time.monotonic() - began:.1f} s.")
             if keep:
                 click.echo(KEPT.format(kubeconfig=cluster.folder.kubeconfig))
                 await asyncio.Event().wait()
-    return failures
 
 
 @contextlib.contextmanager

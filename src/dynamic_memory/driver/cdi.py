@@ -9,7 +9,6 @@ one.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -113,9 +112,8 @@ class Specs:
         Nothing is synced to the disk: the folder does not outlive a reboot, and the text is in the claim's record.
         """
         path = self._path(uid)
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_text() == text:
-                return
+        if self.says(uid, text):
+            return
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         # the runtime reads *.json and *.yaml only; each write has a name of its own, for Prepare and the loop may write
         # at the same time, and so may another container, in which the driver is process 1 as well
@@ -127,6 +125,13 @@ class Specs:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+    def says(self, uid: str, text: str) -> bool:
+        """Tell whether the file of a claim is there and has this text."""
+        try:
+            return self._path(uid).read_bytes() == text.encode()
+        except FileNotFoundError:
+            return False
 
     def remove(self, uid: str) -> None:
         """Remove the file of a claim; it may be gone already."""

@@ -27,7 +27,7 @@ from dynamic_memory.driver.owners import Owners
 from dynamic_memory.driver.plugin import Plugin
 from dynamic_memory.driver.prepare import Preparer
 from dynamic_memory.driver.reconciler import Reconciler
-from dynamic_memory.driver.records import Records
+from dynamic_memory.driver.records import ClaimRecord, Records
 from dynamic_memory.driver.registration import Registration
 from dynamic_memory.driver.reports import Reporter
 from dynamic_memory.driver.unprepare import Unpreparer
@@ -188,7 +188,7 @@ class Driver:
             for name in self.node.specs.prune(prepared):
                 log.info("stale CDI file removed", extra={"file": name})
             self.node.active = True
-            self._restore_specs()
+            await self._restore_specs()
             self._ready.set("node lock", True)
             log.info("this process attaches and detaches", extra={"records": len(self.node.records.all())})
             try:
@@ -209,11 +209,25 @@ class Driver:
             finally:
                 self.node.active = False
 
-    def _restore_specs(self) -> None:
-        """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs)."""
-        for record in self.node.records.all():
-            if record.prepared is not None and record.local and not record.prepared.tag:
-                self.node.specs.write(record.uid, record.prepared.spec)
+    async def _restore_specs(self) -> None:
+        """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs).
+
+        A claim may be released meanwhile, also by another process. So each file is written while its record is locked
+        and says so: whoever changes the record after that removes the file once more.
+        """
+        for known in self.node.records.all():
+            if known.prepared is None or not known.local or known.prepared.tag:
+                continue
+            try:
+                if not await asyncio.to_thread(self.node.specs.says, known.uid, known.prepared.spec):
+                    await self.node.records.update(known.key, self._restore_spec)
+            except OSError as error:
+                log.warning("CDI file not restored", extra={"uid": known.uid, "error": str(error)})
+
+    def _restore_spec(self, record: ClaimRecord | None) -> ClaimRecord | None:
+        if record is not None and record.prepared is not None and record.local and not record.prepared.tag:
+            self.node.specs.write(record.uid, record.prepared.spec)
+        return record
 
     async def _forget_stale(self) -> None:
         """Drop what was prepared for claims that neither the cluster nor the kubelet knows any more."""
@@ -251,7 +265,7 @@ class Driver:
                 self.node.queue.add(claim.metadata.uid)
                 self._owners.changed(claim)
             self._orphans.look()
-            self._restore_specs()
+            await self._restore_specs()
             self.node.windows.changed()
             await clock.sleep(self._config.timing.resync)
 

@@ -125,15 +125,16 @@ class LocalSlices:
     async def run(self) -> None:
         """Read and publish for ever."""
         while True:
-            delay = float(self._config.rescan)
+            self._dirty.clear()  # what changes from here on asks for another one
             try:
                 await self.publish()
             except DynamicMemoryError as error:
                 log.warning("the node's own memory is not published", extra={"error": str(error)})
-                delay = RETRY
-            self._dirty.clear()
+                await clock.sleep(RETRY)
+                await self._read_again()
+                continue
             try:
-                async with asyncio.timeout(delay):
+                async with asyncio.timeout(float(self._config.rescan)):
                     await self._dirty.wait()
             except TimeoutError:
                 await self._read_again()
@@ -162,8 +163,12 @@ class LocalSlices:
         if bodies == self._last and self._is_there():
             return
         publisher = await self._get_publisher()
-        await publisher.publish(bodies)
-        self._last = bodies
+        self._last = bodies  # before it is written: a slice that is deleted meanwhile takes it back
+        try:
+            await publisher.publish(bodies)
+        except BaseException:
+            self._last = None
+            raise
         self.published.set()
 
     def bodies(self) -> list[dict[str, Any]]:

@@ -60,7 +60,8 @@ class Owners:
             for uid in sorted(self._waiting):
                 try:
                     done = await self.hand_on(uid)
-                except DynamicMemoryError as error:
+                except (DynamicMemoryError, OSError) as error:
+                    # OSError: no record can be written; the rest of the driver has to go on all the same
                     log.warning("claim not handed on yet", extra={"uid": uid, "error": str(error)})
                     done = False
                 if done:
@@ -78,6 +79,7 @@ class Owners:
 
         Raises:
             DynamicMemoryError: the claim cannot be prepared for it, see `Preparer`.
+            OSError: the record cannot be written.
 
         """
         record, claim = self._node.records.get(uid), self._node.claims.get(uid)

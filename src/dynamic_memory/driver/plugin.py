@@ -61,6 +61,7 @@ class Plugin:
         self._locks = KeyedLocks()
         self._server: grpc.aio.Server | None = None
         self._path: Path | None = None
+        self._mark: sockets.Mark | None = None
 
     async def start(self, path: Path) -> None:
         """Listen.
@@ -75,14 +76,15 @@ class Plugin:
         for version, messages in MESSAGES.items():
             server.add_generic_rpc_handlers((self._handlers(version, messages),))
         server.add_generic_rpc_handlers(tuple(health_handlers(self._devices)))
-        server.add_insecure_port(f"unix:{path}")
+        listening = sockets.hidden(path)
+        server.add_insecure_port(f"unix:{listening}")
         await server.start()
-        self._server, self._path = server, path
+        self._server, self._path, self._mark = server, path, sockets.show(listening, path)
 
     async def stop(self) -> None:
         """Stop listening; calls get a moment to end."""
-        if self._server is not None and self._path is not None:
-            sockets.remove(self._path)
+        if self._server is not None and self._path is not None and self._mark is not None:
+            sockets.remove(self._path, self._mark)
             await self._server.stop(GRACE)
             self._server = None
 

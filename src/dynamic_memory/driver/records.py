@@ -173,6 +173,9 @@ class Records:
         self._taken: dict[tuple[str, str], int] = {}
         self._keys_of_pod: dict[str, set[str]] = {}
         self._quarantined = 0
+        self._loading = asyncio.Lock()
+        self._touched: set[str] = set()
+        """Keys that were read or written since the load that is under way began; none is noted without one."""
 
     @property
     def quarantined(self) -> int:
@@ -180,8 +183,18 @@ class Records:
         return self._quarantined
 
     async def load(self) -> None:
-        """Read all files anew, at the start and when another process has stopped writing."""
-        await asyncio.to_thread(self._load)
+        """Read all files anew, at the start and when another process may have written.
+
+        The index is replaced in one go: whoever asks meanwhile gets what was known before.
+        """
+        async with self._loading:
+            self._touched.clear()
+            found = await asyncio.to_thread(self._read_all)
+            while self._touched:  # what was read of these may be older than what is known by now
+                keys = sorted(self._touched)
+                self._touched.clear()
+                found |= await asyncio.to_thread(self._read_each, keys)
+            self._replace(found)
 
     def get(self, key: str) -> ClaimRecord | None:
         """Return the record of a claim UID (or orphan key), as last read or written by this process."""
@@ -232,6 +245,8 @@ class Records:
         return record
 
     def _index(self, key: str, record: ClaimRecord | None) -> None:
+        if self._loading.locked():
+            self._touched.add(key)
         before = self._by_key.get(key)
         for share in before.shares if before else ():
             self._key_of_tag.pop(share.tag, None)
@@ -252,18 +267,27 @@ class Records:
         for share in record.shares:
             self._key_of_tag[share.tag] = key
 
-    def _load(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _replace(self, found: dict[str, ClaimRecord | None]) -> None:
         self._by_key.clear()
         self._key_of_tag.clear()
         self._taken.clear()
         self._keys_of_pod.clear()
+        for key in sorted(found):
+            self._index(key, found[key])
+
+    def _read_all(self) -> dict[str, ClaimRecord | None]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found: dict[str, ClaimRecord | None] = {}
         for path in sorted(self._folder.glob("*.json")):
             if KEY.fullmatch(path.stem):
-                self._index(path.stem, self._read(path.stem))
+                found[path.stem] = self._read(path.stem)
             else:
                 log.warning("not a record, and left alone", extra={"path": str(path)})
+        return found
+
+    def _read_each(self, keys: list[str]) -> dict[str, ClaimRecord | None]:
+        return {key: self._read(key) for key in keys}
 
     def _path(self, key: str) -> Path:
         if not KEY.fullmatch(key):

@@ -40,6 +40,7 @@ class Registration:
         self._told = told
         self._server: grpc.aio.Server | None = None
         self._path: Path | None = None
+        self._mark: sockets.Mark | None = None
 
     async def start(self, path: Path) -> None:
         """Listen.
@@ -64,14 +65,15 @@ class Registration:
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
-        server.add_insecure_port(f"unix:{path}")
+        listening = sockets.hidden(path)
+        server.add_insecure_port(f"unix:{listening}")
         await server.start()
-        self._server, self._path = server, path
+        self._server, self._path, self._mark = server, path, sockets.show(listening, path)
 
     async def stop(self) -> None:
         """Deregister."""
-        if self._server is not None and self._path is not None:
-            sockets.remove(self._path)
+        if self._server is not None and self._path is not None and self._mark is not None:
+            sockets.remove(self._path, self._mark)
             await self._server.stop(GRACE)
             self._server = None
 

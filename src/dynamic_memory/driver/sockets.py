@@ -2,12 +2,15 @@
 """Where the plugin's sockets are, and the rule that a path must fit into the address of a Unix socket.
 
 With a pod UID in the names the sockets of two driver pods stand beside each other, so that a rolling update is never
-without a driver; without one (a driver outside a pod) the names are fixed. A process removes only sockets of its own.
+without a driver; without one (a driver outside a pod) the names are fixed, and the driver that comes takes them. A
+process removes only sockets of its own. gRPC however unlinks whatever has the name that it listened at, so that is a
+hidden one (the kubelet passes over names that begin with a dot), and the socket is renamed when it serves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import stat
 from pathlib import Path
 
@@ -16,10 +19,14 @@ import msgspec
 from dynamic_memory.api import names
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["MAX_PATH", "Sockets", "check_path", "make_room", "remove", "sockets"]
+__all__ = ["MAX_PATH", "Mark", "Sockets", "check_path", "hidden", "make_room", "remove", "show", "sockets"]
 
 MAX_PATH = 107
 """`sun_path` of Linux is 108 bytes with the zero at its end (unix(7))."""
+
+
+Mark = tuple[int, int]
+"""Device and inode of a socket: its path may be another one's by now."""
 
 
 class Sockets(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +88,21 @@ def make_room(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def remove(path: Path) -> None:
-    """Remove an own socket; it may be gone already."""
+def hidden(path: Path) -> Path:
+    """Return a name beside a socket for the time until it serves; no longer than the shortest of the names."""
+    return path.with_name(f".{secrets.token_hex(3)}")
+
+
+def show(listening: Path, path: Path) -> Mark:
+    """Give a socket that serves under a hidden name its own one; return how to know it again."""
+    found = listening.lstat()
+    listening.replace(path)
+    return found.st_dev, found.st_ino
+
+
+def remove(path: Path, mark: Mark) -> None:
+    """Remove an own socket; it may be gone already, or another process may have taken its name."""
     with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+        found = path.lstat()
+        if (found.st_dev, found.st_ino) == mark:
+            path.unlink()

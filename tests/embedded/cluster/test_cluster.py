@@ -12,6 +12,7 @@ import yaml
 from tests.embedded.support.clusters import claim_pod, cluster, eventually, found, phase
 
 from dynamic_memory.embedded.apiserver.local import LocalKube
+from dynamic_memory.embedded.cluster import settings
 from dynamic_memory.embedded.cluster.cluster import Cluster
 from dynamic_memory.embedded.cluster.config import ClusterConfig, node_names
 from dynamic_memory.embedded.cluster.folder import FolderInUse
@@ -103,6 +104,18 @@ async def test_everything_is_in_the_folder_and_its_sockets_go(folder):
             async with cluster(folder):
                 pass
     assert not [path for path in folder.rglob("*") if path.is_socket()]
+
+
+def test_a_kubeconfig_of_a_role_in_a_process_of_its_own_is_for_its_owner_alone(folder):
+    made = Cluster(folder, ClusterConfig(roles="process", rbac=True))
+    made.folder.roles.mkdir(parents=True)
+    made.folder.kubeconfig.write_text("token: secret\n")
+    path = made.folder.roles / "controller.kubeconfig"
+    path.write_text("of an earlier version")
+    path.chmod(0o644)
+    made._role("controller", "controller", settings.controller(made.config, made.folder))
+    assert path.read_text() == "token: secret\n"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_with_rbac_roles_have_the_rights_of_the_manifests_and_strangers_none(folder):

@@ -50,6 +50,32 @@ def test_the_demo_shows_all_of_it_and_says_so():
     assert "\x1b" not in said, "a pipe gets plain text"
 
 
+def test_a_demo_that_was_kept_ends_cleanly_with_ctrl_c(folder):
+    arguments = ["demo", "--keep", "--nodes", "1", "--folder", str(folder)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert any("until Ctrl-C" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert "not as it should be" not in errors
+    assert process.returncode == 0, errors
+
+
+def test_a_demo_that_is_interrupted_says_so(folder):
+    arguments = ["demo", "--keep", "--nodes", "1", "--folder", str(folder)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert any("is up after" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert "not as it should be: it was interrupted" in errors
+    assert process.returncode == 1
+
+
 def test_up_says_where_it_is_and_ends_cleanly_with_ctrl_c(folder):
     arguments = ["up", "--nodes", "1", "--fabric", "2Gi", "--port", "0", "--folder", str(folder)]
     with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:

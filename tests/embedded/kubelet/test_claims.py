@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 
 from dynamic_memory.embedded.kubelet import objects
+from dynamic_memory.embedded.kubelet.claims import CHECKPOINT
 from dynamic_memory.embedded.kubelet.plugins import ClaimRef, DriverError
+from dynamic_memory.process import durable
 
 
 def calls(bench, verb):
@@ -191,3 +194,55 @@ async def test_a_call_fails_with_the_registration_that_it_was_made_by(bench):
     await bench.until(lambda: not plugins.names, "the registration is gone")
     with pytest.raises(DriverError, match="NodeUnprepareResources failed: rpc error: code = Canceled"):
         await call
+
+
+@pytest.mark.parametrize("first", [["far"], ["aside", "far"]], ids=["the-only-claim", "the-second-claim-of-a-call"])
+async def test_a_pod_that_comes_while_its_claim_is_unprepared_has_it_prepared_again(bench, first):
+    await ready(bench)
+    pod = bench.pod(resourceClaims=[{"name": name, "resourceClaimName": name} for name in first])
+    for name in first:
+        bench.claim(name, pod, uid=f"uid-{name}")
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    bench.driver.answers.clear()
+    bench.delete("a")
+    await bench.until(lambda: calls(bench, "unprepare"), "the driver is asked to let go")
+    second = bench.pod("b", claim="far")
+    bench.kube.remove(objects.CLAIMS, "far", "app")
+    bench.claim("far", second, uid="uid-far")
+    await bench.until(lambda: len(bench.kubelet.claims.claims["uid-far"].pods) == 2, "the second pod has come")
+    assert len(calls(bench, "prepare")) == 1
+    bench.driver.answers.set()
+    await bench.until(lambda: bench.phase("b") == "Running", "it runs")
+    await bench.until(lambda: gone(bench), "the first one goes")
+    assert calls(bench, "prepare")[1:] == [["uid-far"]]
+    assert calls(bench, "unprepare") == [[f"uid-{name}" for name in first]]
+    assert (bench.cdi / "dra.memory-claim-uid-far.json").exists()
+    checkpoint = json.loads((bench.folder / "kubelet" / CHECKPOINT).read_text())
+    assert {uid: state["pods"] for uid, state in checkpoint["claims"].items()} == {
+        "uid-far": [second["metadata"]["uid"]]
+    }
+
+
+async def test_the_loop_does_not_wait_for_the_checkpoint_but_the_driver_does(bench, monkeypatch):
+    await ready(bench)
+    write, go_on, writes = durable.write, threading.Event(), []
+
+    def slow(path, data, mode=0o600):
+        if path.name == CHECKPOINT:
+            writes.append(path)
+            assert go_on.wait(5)
+        write(path, data, mode)
+
+    monkeypatch.setattr(durable, "write", slow)
+    pods = {name: bench.pod(name, claim=f"far-{name}") for name in ("a", "b")}
+    try:
+        for name, pod in pods.items():
+            bench.claim(f"far-{name}", pod, uid=name)
+        await bench.until(lambda: set(bench.kubelet.claims.claims) == {"a", "b"}, "both are noted", 2)
+        assert calls(bench, "prepare") == [], "what the disk does not know the driver is not asked for"
+        assert len(writes) == 1, "one at a time"
+    finally:
+        go_on.set()
+    await bench.until(lambda: all(bench.phase(name) == "Running" for name in pods), "they run")
+    checkpoint = json.loads((bench.folder / "kubelet" / CHECKPOINT).read_text())
+    assert {uid: state["prepared"] for uid, state in checkpoint["claims"].items()} == {"a": True, "b": True}

@@ -60,7 +60,7 @@ class World:
     def restart(self) -> None:
         """A new driver process: nothing but the disk is left."""
         self.records = Records(self.folder / "state" / "claims")
-        self.records._load()
+        self.records._replace(self.records._read_all())
         self.plugin = MemoryPlugin(self.records, PodCgroups(self.mounts))
         self.plugin.facts = FACTS
         self.plugin.configure(self.runtime)

@@ -245,6 +245,48 @@ async def test_R15_the_file_goes_first_and_the_ledger_only_if_it_went(rig, monke
     assert (rig.record(ref), rig.specs()) == (None, [])
 
 
+async def test_a_look_at_everything_in_the_middle_of_a_release_leaves_no_file(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    records = rig.driver.node.records
+    update = records.update
+
+    async def look_first(key, change):
+        monkeypatch.setattr(records, "update", update)
+        assert rig.specs() == [], "the file went first"
+        await rig.driver._restore_specs()
+        return await update(key, change)
+
+    monkeypatch.setattr(records, "update", look_first)
+    await rig.unprepare(ref)
+    assert (rig.record(ref), rig.specs()) == (None, [])
+
+
+async def test_a_file_that_is_missing_comes_back_but_not_if_another_driver_released_it(rig):
+    kept, released = (rig.add(local_claim(name=name, pods=(name,))) for name in ("kept", "released"))
+    for ref in (kept, released):
+        await rig.prepare(ref)
+    other = rig.make()
+    await other.node.records.load()
+    await other._plugin._unpreparer.unprepare(released, clock.monotonic() + 5)
+    assert rig.record(released) is not None, "this one has not heard of it"
+    (rig.folder / f"cdi/dra.memory-claim-{kept.uid}.json").unlink()
+    await rig.driver._restore_specs()
+    assert rig.specs() == [f"dra.memory-claim-{kept.uid}.json"]
+
+
+async def test_a_file_that_cannot_be_restored_ends_nothing(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    (rig.folder / "cdi" / rig.specs()[0]).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.driver.node.specs, "write", lambda _uid, _text: (_ for _ in ()).throw(OSError(28, "full")))
+        await rig.driver._restore_specs()
+    assert rig.specs() == []
+    await rig.driver._restore_specs()
+    assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+
+
 async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
     ref = rig.add(local_claim())
     specs = rig.driver.node.specs
@@ -584,6 +626,29 @@ async def test_S4_a_claim_is_handed_on_when_its_pod_was_removed_by_force(rig, mo
     assert [grant.device for grant in rig.record(ref).local] == ["numa2-4ki"], "as it is allocated now"
     assert env(rig, ref)[f"DRAMEMORY_{ref.uid}_NUMANodes"] == "2"
     assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+
+
+async def test_a_full_disk_delays_handing_on_and_ends_nothing_else(rig, monkeypatch):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()  # within the test, whose time is virtual
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
+    records = rig.driver.node.records
+    update, refused = records.update, []
+
+    async def refuse(key, _change):
+        refused.append(key)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records, "update", refuse)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.reserve("p2", name="near")
+    rig.api.remove(PODS, "p1", "app")
+    await rig.until(lambda: len(refused) > 1)
+    assert rig.driver.node.active
+    monkeypatch.setattr(records, "update", update)
+    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
 
 
 async def test_a_claim_made_from_a_template_is_recognised_by_its_owner(rig):

@@ -8,6 +8,7 @@ from tests.support.machine import GIB, MIB, Node, build, set_pages, set_total
 from tests.unit.driver.local_rig import LocalRig, local_claim, result
 
 from dynamic_memory.api.kinds import RESOURCE_SLICES
+from dynamic_memory.kube.slices import SlicePublisher
 from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
@@ -84,6 +85,31 @@ async def test_slices_that_the_kubelet_deletes_come_back(rig):
     await rig.until(rig.slices)
     rig.api.remove(RESOURCE_SLICES, rig.slices()[0]["metadata"]["name"])
     await rig.until(rig.slices)
+
+
+@pytest.mark.parametrize("change", ["claim", "slice"])
+async def test_what_changes_during_a_publication_is_published_right_after_it(rig, monkeypatch, change):
+    set_pages(rig.root, 0, 2 * MIB, 64)
+    await rig.start()
+    await rig.until(rig.slices)
+    await clock.sleep(1)
+    publish, ended = SlicePublisher.publish, []
+
+    async def changed_at_the_end(self, bodies):
+        await publish(self, bodies)
+        if not ended:
+            if change == "claim":
+                rig.add(local_claim(result(device="numa0-2mi", size="256Mi")))
+            else:
+                rig.api.remove(RESOURCE_SLICES, rig.slices()[0]["metadata"]["name"])
+            await clock.sleep(0.5)  # it is known before this one ends
+            ended.append(clock.monotonic())
+
+    monkeypatch.setattr(SlicePublisher, "publish", changed_at_the_end)
+    set_total(rig.root, 2, 4 * GIB)
+    await rig.until(lambda: ended)
+    await rig.until(lambda: rig.devices().get("numa0-2mi", {}).get("taints") if change == "claim" else rig.slices())
+    assert clock.monotonic() - ended[0] < 1, "it did not wait for the machine to be read again"
 
 
 async def test_D19_a_smaller_reservation_leaves_what_is_allocated_with_a_taint(rig):

@@ -99,7 +99,7 @@ class Node(RuleBasedStateMachine):
             await self.driver.node.records.load()
             await self.driver.node.local.read()
             self.driver.node.active = True
-            self.driver._restore_specs()
+            await self.driver._restore_specs()
 
         self.run(made())
         self.world.records = self.driver.node.records

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from dynamic_memory.driver.claims import Pod
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.records import ClaimRecord, Failure, Prepared, Records, ShareRecord
 from dynamic_memory.errors import InvalidInput
+from dynamic_memory.process import durable
 
 TAG = "6f1f2a0e-3c3e-4a7e-9f0c-1d2f6f1c9a11"
 
@@ -123,3 +125,43 @@ async def test_a_file_with_the_name_of_no_record_is_left_alone(records, tmp_path
     await again.load()
     assert [found.key for found in again.all()] == ["u1"]
     assert (tmp_path / "claims" / "a copy.json").exists()
+
+
+async def test_reading_all_anew_hides_nothing_meanwhile_and_takes_no_change_back(records, monkeypatch):
+    for key in ("u1", "u2", "u3"):
+        await records.update(key, lambda _, k=key: record(k, share(f"t-{k}")))
+    reading, go_on = threading.Event(), threading.Event()
+    read = durable.read
+
+    def held_up_at_the_last(path):
+        if path.stem == "u3":
+            reading.set()
+            go_on.wait(5)
+        return read(path)
+
+    monkeypatch.setattr(durable, "read", held_up_at_the_last)
+    load = asyncio.create_task(records.load())
+    try:
+        assert await asyncio.to_thread(reading.wait, 5)
+        assert [found.key for found in records.all()] == ["u1", "u2", "u3"]
+        assert records.key_of("t-u3") == "u3"
+        # both were read by now, as they were
+        await records.update("u1", lambda _: None)
+        await records.update("u2", lambda r: r.with_share(share("t-u2", State.ATTACHED)))
+    finally:
+        go_on.set()
+        await load
+    assert [found.key for found in records.all()] == ["u2", "u3"]
+    assert records.get("u2").share("t-u2").state is State.ATTACHED
+    assert records.key_of("t-u1") is None
+
+
+async def test_reading_all_anew_shows_what_another_process_wrote_and_removed(records, tmp_path):
+    await records.update("u1", lambda _: record("u1", share("t-u1")))
+    other = Records(tmp_path / "claims")
+    await other.load()
+    await other.update("u1", lambda _: None)
+    await other.update("u2", lambda _: record("u2", share("t-u2")))
+    await records.load()
+    assert [found.key for found in records.all()] == ["u2"]
+    assert (records.key_of("t-u1"), records.key_of("t-u2")) == (None, "u2")

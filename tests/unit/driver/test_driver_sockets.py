@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import tempfile
 from pathlib import Path
 
+import grpc
 import pytest
 
 from dynamic_memory.driver import sockets
+from dynamic_memory.driver.config import Timing
+from dynamic_memory.driver.plugin import Plugin
+from dynamic_memory.driver.registration import Registration
 from dynamic_memory.errors import InvalidInput
 
 
@@ -60,3 +67,37 @@ def test_a_dead_socket_makes_room_and_anything_else_does_not(tmp_path):
     with pytest.raises(InvalidInput):
         sockets.make_room(path)
     assert path.read_text() == "precious"
+
+
+def test_a_hidden_name_is_never_longer_than_the_shortest_name():
+    path = Path("/p/dra.sock")
+    names = {sockets.hidden(path).name for _ in range(50)}
+    assert len(names) > 40
+    assert all(name.startswith(".") and len(name) < len(path.name) for name in names)
+
+
+def names_in(folder):
+    return [path.name for path in Path(folder).iterdir()]
+
+
+@contextlib.asynccontextmanager
+async def serving(kind, path):
+    made = Plugin(None, None, Timing()) if kind == "plugin" else Registration(Path("/p"), lambda *_: None)
+    await made.start(path)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.mark.parametrize("kind", ["plugin", "registration"])
+async def test_a_driver_that_ends_leaves_the_socket_of_the_one_that_took_its_name(kind):
+    """Two drivers outside of pods have one name; gRPC too unlinks whatever has the name that it listened at."""
+    with tempfile.TemporaryDirectory(prefix="dm-") as folder:
+        path = Path(folder) / "dra.sock"
+        async with serving(kind, path) as first, serving(kind, path):
+            assert names_in(folder) == ["dra.sock"], "nothing else is left"
+            await first.stop()
+            async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+                await asyncio.wait_for(channel.channel_ready(), 5)
+        assert names_in(folder) == []

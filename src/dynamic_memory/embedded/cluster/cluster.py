@@ -41,7 +41,7 @@ from dynamic_memory.embedded.kubelet.objects import NODES, SLICES, Node
 from dynamic_memory.embedded.scheduler.config import SchedulerConfig
 from dynamic_memory.embedded.scheduler.scheduler import Scheduler
 from dynamic_memory.errors import RetryError
-from dynamic_memory.process import clock
+from dynamic_memory.process import clock, durable
 
 __all__ = ["ADMIN", "Cluster", "NotReady"]
 
@@ -255,9 +255,8 @@ class Cluster:
         if self.config.roles == "process":
             path.write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
             if "kubeconfig" in body:
-                Path(body["kubeconfig"]).write_text(
-                    self.folder.kubeconfig.read_text(encoding="utf-8"), encoding="utf-8"
-                )
+                # it may have the administrator's token in it
+                durable.write(Path(body["kubeconfig"]), self.folder.kubeconfig.read_bytes(), 0o600)
             self.roles[name] = ProcessRole(name, role, path, self.folder.logs / f"{name}.log")
         else:
             self.roles[name] = InlineRole(name, role, body, self.api, node)

@@ -3,14 +3,16 @@
 
 What is prepared stands in a checkpoint in the kubelet's folder, so that neither a second pod nor a restart prepares
 again, and nothing is left behind: a claim is written down before its driver is called, and crossed out after the driver
-has let go of it. A claim that has the name of one that is still prepared is refused (pkg/kubelet/cm/dra).
+has let go of it. A pod may come while its claim is being unprepared for another: it has it prepared again. A claim
+that has the name of one that is still prepared is refused (pkg/kubelet/cm/dra).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from dynamic_memory.embedded.kubelet.plugins import ClaimRef, DriverError, Plugi
 from dynamic_memory.kube.errors import NotFound
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import durable
+from dynamic_memory.process.locks import KeyedLocks
 
 __all__ = ["CHECKPOINT", "ClaimManager", "ClaimState", "claim_names"]
 
@@ -69,7 +72,11 @@ class ClaimManager:
         self._kube = kube
         self._plugins = plugins
         self._claims: dict[str, ClaimState] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLocks()
+        self._saving = asyncio.Lock()
+        self._changes = 0
+        self._saved = 0
+        """How many of the changes are in the file."""
         self.calls: list[tuple[str, str, str]] = []
         """(`prepare` or `unprepare`, claim UID, error) of the calls of drivers, the last thousand."""
 
@@ -114,16 +121,14 @@ class ClaimManager:
             if not name:
                 raise DriverError(f"pod {pod.metadata.name}: resource claim of {entry} not created yet")
             claim = await self._reserved(pod, name)
-            state = self._remember(pod, claim)
-            if not state.prepared:
-                ref = ClaimRef(state.namespace, state.name, claim.metadata.uid)
-                for driver in state.drivers:
-                    if driver not in state.devices:
-                        wanted.setdefault(driver, []).append(ref)
-                if not state.drivers:
-                    state.prepared = True
+            state = await self._remember(pod, claim)
+            ref = ClaimRef(state.namespace, state.name, claim.metadata.uid)
+            for driver in state.drivers:
+                wanted.setdefault(driver, []).append(ref)
+            if not state.drivers:
+                state.prepared = True
         for driver, refs in wanted.items():
-            async with self._lock(driver, refs):
+            async with self._locked(refs):  # what is prepared now may be on its way back
                 await self._prepare(driver, [ref for ref in refs if driver not in self._claims[ref.uid].devices])
 
     async def _prepare(self, driver: str, refs: list[ClaimRef]) -> None:
@@ -139,7 +144,8 @@ class ClaimManager:
             state = self._claims[uid]
             state.devices[driver] = found
             state.prepared = state.devices.keys() >= set(state.drivers)
-        self._save()
+        self._changes += 1
+        await self._save()
 
     async def _reserved(self, pod: Pod, name: str) -> Object:
         namespace = pod.metadata.namespace
@@ -153,7 +159,7 @@ class ClaimManager:
             raise DriverError(f"pod {pod.metadata.name}({pod.metadata.uid}) is not allowed to use ResourceClaim {name}")
         return claim
 
-    def _remember(self, pod: Pod, claim: Object) -> ClaimState:
+    async def _remember(self, pod: Pod, claim: Object) -> ClaimState:
         uid, meta = claim.metadata.uid, claim.metadata
         for other, state in self._claims.items():
             if other != uid and (state.namespace, state.name) == (meta.namespace, meta.name):
@@ -168,7 +174,8 @@ class ClaimManager:
         )
         if pod.metadata.uid not in state.pods:
             state.pods.append(pod.metadata.uid)
-            self._save()
+            self._changes += 1
+        await self._save()
         return state
 
     async def unprepare(self, pod_uid: str) -> None:
@@ -185,19 +192,32 @@ class ClaimManager:
                 for driver in state.drivers:
                     wanted.setdefault(driver, []).append(ClaimRef(state.namespace, state.name, uid))
         for driver, refs in wanted.items():
-            async with self._lock(driver, refs):
-                try:
-                    await self._plugins.unprepare(driver, refs)
-                except DriverError as error:
-                    self._called("unprepare", refs, str(error))
-                    raise
-                self._called("unprepare", refs, "")
+            async with self._locked(refs):
+                # another pod may have come since
+                await self._unprepare(driver, [ref for ref in refs if self._claims[ref.uid].pods == [pod_uid]])
         for uid, state in mine.items():
             state.pods.remove(pod_uid)
             if not state.pods:
                 del self._claims[uid]
-        if mine:
-            self._save()
+        self._changes += len(mine)
+        await self._save()
+
+    async def _unprepare(self, driver: str, refs: list[ClaimRef]) -> None:
+        if not refs:
+            return
+        try:
+            await self._plugins.unprepare(driver, refs)
+        except DriverError as error:
+            self._called("unprepare", refs, str(error))
+            raise
+        self._called("unprepare", refs, "")
+        for ref in refs:
+            state = self._claims[ref.uid]
+            state.devices.pop(driver, None)
+            state.prepared = False
+        self._changes += 1
+        if any(len(self._claims[ref.uid].pods) > 1 for ref in refs):
+            await self._save()  # a kubelet that starts again must not take it for prepared for those that came
 
     def devices(self, pod: Pod, container: Mapping[str, Any]) -> list[str]:
         """Return the CDI names of the devices that a container asks for."""
@@ -214,21 +234,32 @@ class ClaimManager:
                     found += device.cdi
         return found
 
-    def _lock(self, driver: str, refs: Iterable[ClaimRef]) -> asyncio.Lock:
-        """Prepare and Unprepare of one claim never run at the same time; those of a driver's call share its first."""
-        key = f"{driver}/{min(ref.uid for ref in refs)}"
-        return self._locks.setdefault(key, asyncio.Lock())
+    @contextlib.asynccontextmanager
+    async def _locked(self, refs: Iterable[ClaimRef]) -> AsyncIterator[None]:
+        """Hold claims: Prepare and Unprepare of one never run at the same time, whatever else is in their calls."""
+        async with contextlib.AsyncExitStack() as stack:
+            for uid in sorted({ref.uid for ref in refs}):  # in one order, so that no two wait for each other
+                await stack.enter_async_context(self._locks(uid))
+            yield
 
     def _called(self, verb: str, refs: Iterable[ClaimRef], error: str) -> None:
         self.calls += [(verb, ref.uid, error) for ref in refs]
         del self.calls[:-1000]
 
-    def _save(self) -> None:
-        live = {f"/{uid}" for uid in self._claims}
-        self._locks = {
-            key: lock for key, lock in self._locks.items() if lock.locked() or any(key.endswith(uid) for uid in live)
-        }
-        durable.write(self._path, msgspec.json.encode(_Checkpoint(self._claims)))
+    async def _save(self) -> None:
+        """Return when all changes until now are in the file; one write may be for many."""
+        wanted = self._changes
+        async with self._saving:
+            if self._saved >= wanted:
+                return
+            changes, data = self._changes, msgspec.json.encode(_Checkpoint(self._claims))
+            write = asyncio.ensure_future(asyncio.to_thread(durable.write, self._path, data))
+            try:
+                await asyncio.shield(write)
+            except asyncio.CancelledError:
+                await asyncio.wait({write})  # nobody else may write before, nor read when started again
+                raise
+            self._saved = changes
 
 
 def claim_names(pod: Pod) -> dict[str, str]:

@@ -142,7 +142,9 @@ class Plugins:
 
     async def look(self) -> None:
         """Take in what is new, forget what is gone."""
-        found = {path: _identity(path) for path in sorted(self._folder.iterdir()) if path.is_socket()}
+        # what is hidden is not there yet (pkg/kubelet/pluginmanager/pluginwatcher)
+        shown = [path for path in sorted(self._folder.iterdir()) if not path.name.startswith(".") and path.is_socket()]
+        found = {path: _identity(path) for path in shown}
         for path in [path for path, plugin in self._plugins.items() if found.get(path) != plugin.identity]:
             plugin = self._plugins.pop(path)
             self._gone.setdefault(plugin.name, clock.monotonic())
