@@ -107,7 +107,10 @@ def _config(folder: Path, wishes: dict[str, Any]) -> ClusterConfig:
     if wishes["fabric"] is not None:
         if len(found.fabric) != 1:
             raise InvalidInput("--fabric", "a cluster.yaml with one fabric domain", len(found.fabric))
-        size = files.Bytes(parse_bytes(wishes["fabric"]))
+        try:
+            size = files.Bytes(parse_bytes(wishes["fabric"]))
+        except InvalidInput:
+            raise InvalidInput("--fabric", "a size such as 64Gi", wishes["fabric"]) from None
         if size <= 0 or size % found.fabric[0].extent_size:
             raise InvalidInput("--fabric", f"a multiple of {int(found.fabric[0].extent_size)} bytes", wishes["fabric"])
         changes["fabric"] = (msgspec.structs.replace(found.fabric[0], size=size),)
