@@ -16,6 +16,7 @@ from tests.cluster.support.api import Api
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import our_image
+from tests.cluster.support.kubectl import Operator
 from tests.cluster.support.node import RealNode
 from tests.cluster.support.pace import REAL
 from tests.cluster.support.processes import Child
@@ -37,6 +38,7 @@ class Cluster:
         self.seconds: dict[str, float] = {}
         self.plane = ControlPlane(version, self.folder)
         self.node = RealNode(NODE, self.plane)
+        self.operator = Operator(self)
 
     @property
     def api(self) -> Api:

@@ -15,12 +15,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.cluster.support.api import Api
+from tests.cluster.support.api import Api, ApiError, Object
 from tests.cluster.support.fake_node import Patience
 from tests.cluster.support.pace import EMBEDDED
 from tests.cluster.support.processes import Child, eventually
@@ -204,6 +204,34 @@ class EmbeddedNode:
         self._cluster.call(end())
 
 
+class Operator:
+    """Somebody who types: sends what kubectl sends; each method returns an exit code, and what would be printed."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def apply(self, body: Object) -> tuple[int, str]:
+        meta = body["metadata"]
+        there = self._api.find(body["kind"], meta["name"], meta["namespace"])
+        if there is None:
+            return _printed(lambda: self._api.create(body))
+        return _printed(lambda: self._api.patch(body["kind"], meta["name"], body, meta["namespace"], style="strategic"))
+
+    def annotate(self, pod: str, namespace: str, key: str, value: str) -> tuple[int, str]:
+        return _printed(lambda: self._api.patch("Pod", pod, {"metadata": {"annotations": {key: value}}}, namespace))
+
+    def delete_by_force(self, pod: str, namespace: str) -> tuple[int, str]:
+        return _printed(lambda: self._api.delete("Pod", pod, namespace, grace=0))
+
+
+def _printed(request: Callable[[], object]) -> tuple[int, str]:
+    try:
+        request()
+    except ApiError as error:
+        return 1, f"Error from server ({error.reason}): {error.message}"
+    return 0, ""
+
+
 class _Authority:
     """Makes kubeconfigs of bearers of tokens."""
 
@@ -242,6 +270,7 @@ class EmbeddedCluster:
             raise self._failure
         url = self.cluster.server.url
         self.api = Api(url, None, self.cluster.token)
+        self.operator = Operator(self.api)
         self.plane = SimpleNamespace(
             server=url, authority=_Authority(), folder=self.folder, logs=self.logs, api=self.api
         )
