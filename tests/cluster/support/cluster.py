@@ -31,6 +31,7 @@ class Cluster:
     """A running cluster of one Kubernetes version; its folder is `/tmp/dmc-...`, short because sockets are in it."""
 
     pace = REAL
+    scratch: Path | None = None
 
     def __init__(self, version: str) -> None:
         self.version = version
