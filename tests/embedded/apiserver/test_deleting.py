@@ -50,6 +50,15 @@ async def test_a_deletion_is_answered_with_a_status_and_the_watch_with_the_last_
     assert (await client.delete(f"{MAPS}/a")).json["reason"] == "NotFound"
 
 
+@pytest.mark.parametrize("seconds", [10**12, 1 << 70])
+async def test_a_grace_without_end_is_a_long_one(client: Client, seconds: int) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n"}
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": spec})
+    answer = await client.delete(f"{PODS}/p", {"gracePeriodSeconds": seconds})
+    assert answer.code == 200, answer
+    assert answer.json["metadata"]["deletionGracePeriodSeconds"] > 100_000_000
+
+
 @pytest.mark.parametrize(
     ("preconditions", "text"),
     [

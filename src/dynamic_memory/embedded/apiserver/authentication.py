@@ -20,7 +20,7 @@ from aiohttp import web
 from dynamic_memory.embedded.apiserver.authorization import Decider
 from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, unauthorized
 from dynamic_memory.embedded.apiserver.rbac import Attributes, service_account
-from dynamic_memory.embedded.apiserver.request import ANONYMOUS, UserInfo
+from dynamic_memory.embedded.apiserver.request import ANONYMOUS, UserInfo, clean
 from dynamic_memory.embedded.apiserver.tokens import account_groups
 from dynamic_memory.errors import InvalidInput
 
@@ -107,9 +107,9 @@ class Authenticator:
         if ssl_object is not None and (seen := ssl_object.getpeercert()):
             certificate = certificate_user(seen, ssl_object.getpeercert(binary_form=True) or b"")
         headers = request.headers
-        user = self.user(headers.get("Authorization", ""), certificate)
+        user = self.user(clean(headers.get("Authorization", "")), certificate)
         if any(name.lower().startswith("impersonate-") for name in headers):
-            return self.impersonated(user, [(name.lower(), value) for name, value in headers.items()])
+            return self.impersonated(user, [(clean(name.lower()), clean(value)) for name, value in headers.items()])
         return user
 
     def user(self, authorization: str, certificate: UserInfo | None = None) -> UserInfo:

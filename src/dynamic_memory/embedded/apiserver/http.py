@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, too_large
-from dynamic_memory.embedded.apiserver.request import ANONYMOUS, Request, Response, Stream, UserInfo, failure
+from dynamic_memory.embedded.apiserver.request import ANONYMOUS, Request, Response, Stream, UserInfo, clean, failure
 
 __all__ = ["MAX_BODY", "Edge"]
 
@@ -55,8 +55,8 @@ class Edge:
         begin = asyncio.get_running_loop().time()
         request = Request(
             incoming.method,
-            unquote(incoming.rel_url.raw_path),
-            _query(incoming.rel_url.raw_query_string),
+            clean(unquote(incoming.rel_url.raw_path)),
+            _query(clean(incoming.rel_url.raw_query_string)),
             _Headers(incoming.headers),
         )
         try:
@@ -90,7 +90,8 @@ class _Headers(dict[str, str]):
         self._headers = headers
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._headers.get(key, default)
+        found = self._headers.get(key, default)
+        return clean(found) if isinstance(found, str) else found
 
 
 def _query(raw: str) -> dict[str, list[str]]:
@@ -131,6 +132,8 @@ def _inflated(data: bytes) -> bytes:
         raise bad_request(f"the body is not gzip: {error}") from None
     if len(found) > MAX_BODY:
         raise too_large(f"limit is {MAX_BODY}")
+    if not machine.eof:
+        raise bad_request("the body is not gzip: it ends too early")
     return found
 
 

@@ -18,11 +18,17 @@ __all__ = [
     "Response",
     "Stream",
     "UserInfo",
+    "clean",
     "failure",
     "json_response",
 ]
 
 JSON_TYPE = "application/json"
+
+
+def clean(text: str) -> str:
+    """Return a text of a header or path with what is not UTF-8 replaced: it could not be encoded again."""
+    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
