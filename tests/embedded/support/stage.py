@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -43,6 +44,8 @@ from dynamic_memory.process.config import Bytes, Seconds
 from dynamic_memory.process.run import Process
 
 __all__ = ["EmbeddedCluster", "EmbeddedNode", "InlineChild"]
+
+log = logging.getLogger(__name__)
 
 PATIENCE = Patience()
 SCRATCH = Path("/dev/shm")
@@ -85,21 +88,29 @@ class InlineChild:
                         await stack.enter_async_context(endpoints.serve(process.ready, settings.health))
                     await main(process, settings)
                 self.code = 0
-            except asyncio.CancelledError:
-                self.code = 0 if self.code is None else self.code
-            except BaseException as error:
+            except Exception as error:
                 self.code = 1
                 self.error = error
-                raise
+                log.exception("%s failed", name)
 
+        def ended(_: asyncio.Task[None]) -> None:
+            self.code = 0 if self.code is None else self.code
+            self._gone.set()
+
+        async def begin() -> asyncio.Task[None]:
+            task = asyncio.create_task(run(), name=name)
+            task.add_done_callback(ended)
+            return task
+
+        self._gone = threading.Event()
         self.error: BaseException | None = None
-        self._future = asyncio.run_coroutine_threadsafe(run(), cluster.loop)
+        self._task: asyncio.Task[None] = cluster.call(begin())
 
     def check(self) -> None:
         assert self.code is None, f"{self.name} ended with {self.code}: {self.error!r}"
 
     def stop(self) -> int:
-        self._future.cancel()
+        self._cluster.loop.call_soon_threadsafe(self._task.cancel)
         return self.wait(20)
 
     def kill(self) -> None:
@@ -107,16 +118,9 @@ class InlineChild:
         self.stop()
 
     def wait(self, timeout: float = 60) -> int:
-        eventually(self._ended, timeout, f"{self.name} has ended")
+        assert self._gone.wait(timeout), f"{self.name} has not ended"
         assert self.code is not None
         return self.code
-
-    def _ended(self) -> bool:
-        return self.code is not None and self._cluster.call(self._idle())
-
-    async def _idle(self) -> bool:
-        await asyncio.sleep(0.05)
-        return True
 
 
 class EmbeddedNode:
