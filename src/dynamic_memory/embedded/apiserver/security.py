@@ -30,7 +30,7 @@ from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.reviews import Reviews
 from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.embedded.apiserver.token_requests import TokenRequests
-from dynamic_memory.embedded.apiserver.tokens import TokenKey, Tokens
+from dynamic_memory.embedded.apiserver.tokens import ISSUER, TokenKey, Tokens
 from dynamic_memory.embedded.apiserver.watch import Selection
 
 __all__ = ["Security", "SecurityOptions", "StoreWorld", "secured"]
@@ -104,8 +104,11 @@ class Security:
         api.subresources.tokens = TokenRequests(core, world, key, self.tokens)
         Reviews(api, self.decider, self._identify).install()
 
-    def _identify(self, token: str, audiences: tuple[str, ...]) -> UserInfo | None:
-        return self.tokens.identify(token, audiences) or self.authenticator.of_static(token)
+    def _identify(self, token: str, audiences: tuple[str, ...]) -> tuple[UserInfo, tuple[str, ...]] | None:
+        found = self.tokens.reviewed(token, audiences)
+        if found is None and ISSUER in audiences and (user := self.authenticator.of_static(token)) is not None:
+            return user, (ISSUER,)  # who is named in a file is known to this server alone
+        return found
 
     async def prepare(self) -> None:
         """Make the roles and bindings that every cluster has, if RBAC is on; what is there already stays as it is."""

@@ -52,7 +52,7 @@ class Options:
         clock: the server's time.
         kubeconfig: file to write, for clients; None = none. Over TLS it has a certificate of an administrator.
         tls: whether to serve HTTPS, by an authority of its own.
-        tls_hosts: names and addresses in the certificate beside those of this machine.
+        tls_hosts: names and addresses that clients reach it by, in the certificate too, beside those of this machine.
         security: what is checked.
         bookmark_seconds: how often watches say how far they are, when nothing happens.
 
@@ -116,7 +116,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
         api = Api(core, bookmark_seconds=options.bookmark_seconds)
         authority = await asyncio.to_thread(_authority, options) if options.tls else None
         root = authority.certificate.decode() if authority is not None else ""
-        edge = Edge(api)
+        edge = Edge(api, hosts=(options.bind, *options.tls_hosts))
         server = ApiServer(api, edge, Background(api, root), authority)
         async with secured(api, options.security, options.data_dir) as security:
             edge.authenticate = security.authenticator
