@@ -259,7 +259,7 @@ async def test_garbage_instead_of_http_ends_only_its_own_connection(client: Clie
     for data in (b"\0" * 100, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"A" * 100_000):
         answer = await send(data)
         assert not answer or b"400" in answer.split(b"\r\n")[0]
-    cut = b"POST " + MAPS.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    cut = b"POST " + MAPS.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
     assert b"201" not in await send(cut)
 
 
@@ -340,7 +340,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it(running_server: Runn
     host, _, port = running_server.server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = json.dumps({"metadata": {"name": "e"}}).encode()
-    head = f"POST {MAPS} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode())
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)

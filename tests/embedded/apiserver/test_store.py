@@ -9,43 +9,18 @@ from typing import Any
 
 import pytest
 from tests.embedded.support.asking import Asking, Refused
+from tests.embedded.support.journals import HandJournal, until
 
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.builtin import builtin_registry
 from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.core import Core
-from dynamic_memory.embedded.apiserver.records import Event
 from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.store import Store
 
 MAPS = StorageKey("", "configmaps")
 PODS = StorageKey("", "pods")
 BUDGETS = StorageKey("policy", "poddisruptionbudgets")
-
-
-class HandJournal:
-    """Keeps changes back until they are committed by hand."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.waiting: list[Event] = []
-        store.journal = self
-
-    def submit(self, event: Event) -> None:
-        self.waiting.append(event)
-
-    def commit(self) -> None:
-        events, self.waiting = self.waiting, []
-        self.store.committed(events)
-
-    async def close(self) -> None:
-        self.commit()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - tasks of this loop bring it about
-            await asyncio.sleep(0)
 
 
 def config(name: str = "a", **more: Any) -> dict[str, Any]:
