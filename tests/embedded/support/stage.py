@@ -260,10 +260,10 @@ class EmbeddedCluster:
     pace = EMBEDDED
     scratch = SCRATCH if os.access(SCRATCH, os.W_OK) else None
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = CONFIG) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dme-", dir=self.scratch))
         self.logs = self.folder / "logs"
-        self.cluster = Cluster(self.folder, config.loads(CONFIG.encode(), ClusterConfig))
+        self.cluster = Cluster(self.folder, config.loads(settings.encode(), ClusterConfig))
         self.seconds: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
