@@ -74,6 +74,7 @@ class Authorizer(Protocol):
         namespace: str = "",
         name: str = "",
         path: str = "",
+        fields: str = "",
     ) -> str | None:
         """Return None if it is allowed, else why it is not."""
 
@@ -219,6 +220,7 @@ class Api:
             subresource=found.subresource,
             namespace=found.namespace,
             name=found.name,
+            fields=request.first("fieldSelector") if found.verb == "deletecollection" else "",
         )
         if why is not None:
             raise _forbidden(request, found, why)

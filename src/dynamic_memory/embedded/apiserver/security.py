@@ -22,6 +22,7 @@ from dynamic_memory.embedded.apiserver.authorization import AllowAll, Decider, R
 from dynamic_memory.embedded.apiserver.claim_rights import ClaimRights
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.escalation import RoleRights
+from dynamic_memory.embedded.apiserver.node_restriction import NodeRestriction
 from dynamic_memory.embedded.apiserver.rbac import GROUP
 from dynamic_memory.embedded.apiserver.rbac_defaults import default_objects
 from dynamic_memory.embedded.apiserver.records import Object, encode
@@ -95,7 +96,7 @@ class Security:
         if options.rbac:
             authorizer = RbacAuthorizer(world)
             core.store.listen(authorizer.heard)
-            core.admission = ClaimRights(RoleRights(core.admission, authorizer), authorizer)
+            core.admission = NodeRestriction(ClaimRights(RoleRights(core.admission, authorizer), authorizer), world)
             api.authorizer = authorizer
             self.decider = authorizer
         self.authenticator = Authenticator(
