@@ -158,11 +158,18 @@ async def _working(background: Background, prepare: Callable[[], Awaitable[None]
     await background.prepare()
     await prepare()
     task = asyncio.create_task(background.run(), name="apiserver-background")
+    task.add_done_callback(_ended)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Say it when background work has ended on its own: namespaces and garbage would stay without a word."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("background work has ended", exc_info=error)
 
 
 @contextlib.asynccontextmanager
