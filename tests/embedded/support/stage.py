@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -74,7 +75,7 @@ class InlineChild:
 
     def __init__(self, cluster: EmbeddedCluster, name: str, role: str, path: Path) -> None:
         self.name = name
-        self.pid = id(self)
+        self.pid = os.getpid()
         self.code: int | None = None
         self._cluster = cluster
         main, type_ = MAINS[role]
@@ -109,8 +110,13 @@ class InlineChild:
     def check(self) -> None:
         assert self.code is None, f"{self.name} ended with {self.code}: {self.error!r}"
 
-    def stop(self) -> int:
+    def signal(self, number: int) -> None:
+        """Ask it to end; it gets no other signals."""
+        assert number == signal.SIGTERM
         self._cluster.loop.call_soon_threadsafe(self._task.cancel)
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
         return self.wait(20)
 
     def kill(self) -> None:
