@@ -101,10 +101,10 @@ def _fabric(cluster: Cluster, *arguments: str) -> Any:
 class Timeline(threading.Thread):
     """Notes when each step of the way was first seen, at 20 looks a second."""
 
-    def __init__(self, cluster: Cluster, namespace: str, pod: str) -> None:
+    def __init__(self, cluster: Any, namespace: str, pod: str, state: Path) -> None:
         super().__init__(daemon=True)
         self._cluster, self._namespace, self._pod = cluster, namespace, pod
-        self._state = cluster.node.state / "service" / "fabric.json"
+        self._state = state
         self._end = threading.Event()
         self.start_time = time.monotonic()
         self.seen: dict[str, float] = {}
@@ -183,7 +183,7 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(cluster, deplo
     pod = yaml.safe_load((EXAMPLES / "pods" / "with-fabric-memory.yaml").read_text())
     pod["spec"]["containers"][0]["image"] = BUSYBOX
     name = pod["metadata"]["name"]
-    timeline = Timeline(cluster, namespace, name)
+    timeline = Timeline(cluster, namespace, name, real_node.state / "service" / "fabric.json")
     cluster.api.create(pod, namespace)
     timeline.start()
     try:

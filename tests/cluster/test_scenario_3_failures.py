@@ -75,10 +75,10 @@ def test_scenario_3_a_request_larger_than_every_window_waits_and_nothing_is_done
         end(here, namespace, "fits", "wide")
 
 
-def test_scenario_3_an_attach_that_fails_once_is_made_up_for(world, fake_nodes, namespace):
+def test_scenario_3_an_attach_that_fails_once_is_made_up_for(cluster, world, fake_nodes, namespace):
     """On another node, if there is one: the node where it failed is not offered for a while, then it is again."""
     nodes = fake_nodes(2)
-    here = world(nodes, driver={"timing": {"hold": "3s"}})
+    here = world(nodes, driver={"timing": {"hold": cluster.pace.hold}})
     here.fabric_faults(failures=[{**ADD_FAILS, "times": 1}])
     with observed(here) as observer, History(here.api, "ResourceClaim", namespace) as claims:
         here.pod("a", namespace, "1Gi")
@@ -237,7 +237,7 @@ def test_scenario_3_pod_deleted_while_its_memory_is_attached(world, fake_nodes, 
     (node,) = fake_nodes()
     here = world([node])
     with observed(here) as observer:
-        for number, latency in enumerate((2.0, 0.0)):
+        for number, latency in enumerate((here.cluster.pace.adding, 0.0)):
             # once while the fabric composes, once while the host waits for the extents
             here.fabric_faults(latency={"add": latency})
             here.host_faults(node.name, *([] if latency else [{"operation": "arrive"}]))
@@ -301,9 +301,12 @@ def test_scenario_3_claim_deallocated_and_allocated_anew_during_attach(cluster, 
         end(here, namespace, "third")
 
 
-def test_scenario_3_rule_22_a_pod_that_waits_for_a_driver_that_is_not_there_is_told(world, fake_nodes, namespace):
+def test_scenario_3_rule_22_a_pod_that_waits_for_a_driver_that_is_not_there_is_told(
+    cluster, world, fake_nodes, namespace
+):
     (node,) = fake_nodes()
-    here = world([node], controller={"waiting": {"after": "3s", "binding_timeout": "600s"}})
+    waiting = {"waiting": {"after": cluster.pace.waiting, "binding_timeout": "600s"}}
+    here = world([node], controller=waiting)
     here.kill(f"driver-{node.name}")
     here.pod("a", namespace, "1Gi")
     words = f"node {node.name}", "bindingTimeout of 600 s"
@@ -332,7 +335,7 @@ def test_scenario_3_rule_20_whoever_was_refused_is_woken(world, fake_nodes, name
         eventually(lambda: allocated(here, namespace, "refused"), 10, "the second is let in")
         # a waiting pod is bound: until then, 1.37.0 counts its claim twice, and so refuses the third
         here.pod("third", namespace, "2Gi")
-        time.sleep(1)
+        time.sleep(here.cluster.pace.moment)
         here.host_faults(node.name)
         here.wait_running("refused", namespace)
         eventually(lambda: allocated(here, namespace, "third"), 10, "the third is let in")

@@ -10,7 +10,6 @@ import pytest
 from tests.cluster.support.api import ApiError
 from tests.cluster.support.fake_node import Patience
 from tests.cluster.support.history import History
-from tests.cluster.support.kubectl import kubectl
 from tests.cluster.support.observer import Observer
 from tests.cluster.support.processes import eventually
 
@@ -92,16 +91,17 @@ def test_scenario_4_rule_18_I7_bytes_of_a_pod_deleted_by_force_wait_for_their_re
     here.pod("a", namespace, "3Gi", node=first.name)
     here.wait_running("a", namespace)
     (share,) = here.extents()
-    force = ("delete", "pod", "a", "-n", namespace, "--force", "--wait=false")
-    code, said = kubectl(here.cluster, *force)
+    operator = here.cluster.operator
+    code, said = operator.delete_by_force("a", namespace)
     assert code != 0
     assert "delete it without --force, or annotate it" in said, said
     assert here.running("a", namespace)
     with Observer(here.fabric_folder / "fabric.json", here.domain, 4 * GI) as observer:
         here.host_faults(first.name, {"operation": "offline"})
         claim = here.claim_of("a", namespace)["metadata"]["name"]
-        kubectl(here.cluster, "annotate", "pod", "a", "-n", namespace, "dynamicmemory.dev/allow-force-delete=true")
-        code, said = kubectl(here.cluster, *force)
+        code, said = operator.annotate("a", namespace, "dynamicmemory.dev/allow-force-delete", "true")
+        assert code == 0, said
+        code, said = operator.delete_by_force("a", namespace)
         assert code == 0, said
         eventually(lambda: here.api.find("ResourceClaim", claim, namespace) is None, 20, "the claim is gone")
         here.pod("b", namespace, "2Gi", node=second.name)
@@ -117,7 +117,7 @@ def test_scenario_4_rule_18_I7_bytes_of_a_pod_deleted_by_force_wait_for_their_re
             20,
             "the next pod waits",
         )
-        time.sleep(3)
+        time.sleep(here.cluster.pace.held)
         assert not here.running("b", namespace)
         assert [held.tag for held in here.extents()] == [share.tag]
         here.wait_values({"pool0": GI})
@@ -199,7 +199,7 @@ def test_scenario_4_rule_16_what_slips_through_the_policies_is_refused_by_the_dr
 
 
 def test_scenario_4_rules_16_and_17_people_get_a_sentence(cluster, rights, namespace):
-    """What kubectl prints; each shape that is refused is in test_policies.py."""
+    """What people are told; each shape that is refused is in test_policies.py."""
     far = {"deviceClassName": names.CLASS_FABRIC, "capacity": {"requests": {"size": "1Gi"}}}
     template = {
         "apiVersion": "resource.k8s.io/v1",
@@ -207,11 +207,11 @@ def test_scenario_4_rules_16_and_17_people_get_a_sentence(cluster, rights, names
         "metadata": {"name": "far", "namespace": namespace},
         "spec": {"spec": {"devices": {"requests": [{"name": name, "exactly": far} for name in ("one", "two")]}}},
     }
-    code, said = kubectl(cluster, "apply", "-f", "-", stdin=template)
+    code, said = cluster.operator.apply(template)
     assert code != 0
     assert "a claim may have one request for dra.fabric-memory; for a second fabric or size, use a second claim" in said
     template["spec"]["spec"]["devices"]["requests"].pop()
-    code, said = kubectl(cluster, "apply", "-f", "-", stdin=template)
+    code, said = cluster.operator.apply(template)
     assert code == 0, said
     pod = {
         "apiVersion": "v1",
@@ -223,7 +223,7 @@ def test_scenario_4_rules_16_and_17_people_get_a_sentence(cluster, rights, names
             "resourceClaims": [{"name": "far", "resourceClaimTemplateName": "far"}],
         },
     }
-    code, said = kubectl(cluster, "apply", "-f", "-", stdin=pod)
+    code, said = cluster.operator.apply(pod)
     assert code != 0
     assert "a pod with fabric memory needs terminationGracePeriodSeconds of 1 or more" in said
     with pytest.raises(ApiError, match="404"):

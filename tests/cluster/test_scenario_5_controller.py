@@ -132,7 +132,10 @@ class Deaths:
 
     def touched(self, point: str) -> Story:
         """A pod is bound; a touch that was made changes nothing but an annotation."""
+        self._remove_slices(self.world.pool)
         self.dies_at(point)
+        # a pod that is bound before the controller looks is none that it saw being bound
+        yield Until(self._published, 20, "the controller has begun")
         self.world.pod("lives", self.stage.namespace, SIZE, node=self.lives.name)
         yield from self.until_dead()
         yield from self.stage.runs("lives", self.lives)

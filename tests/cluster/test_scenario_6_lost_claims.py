@@ -29,9 +29,6 @@ from dynamic_memory.host.simulated import kernel
 GI = 1 << 30
 FORCED = {"dynamicmemory.dev/allow-force-delete": "true"}
 OUT_OF_SERVICE = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
-PATIENT = {"orphans": {"after": "1s", "interval": "1s"}}
-"""The controller looks for orphans every second instead of every ten: it does nothing else than it would do later."""
-"""How long a test looks on where nothing may happen, seconds: several rounds of the controller."""
 STUCK = {"operation": "offline"}
 
 
@@ -117,7 +114,7 @@ def records(here: World, node: str) -> set[str]:
 def test_scenario_6_force_deleted_pod_on_a_live_host_is_released_by_its_driver(world, fake_nodes, namespace):
     """With a kubelet that unprepares late, and with one that never does: the driver sees that the claim is gone."""
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT)
+    here = world([node], patient=True)
     with observed(here):
         for pod in ("a", "b"):
             here.pod(pod, namespace, "1Gi", annotations=FORCED)
@@ -143,7 +140,7 @@ def test_scenario_6_I7_next_claim_waits_while_a_live_host_holds_bytes_of_a_freed
     controller, not when the driver is silent, and not on a taint while the host is there (rule 6).
     """
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT, service={"sessionLapse": "2s"})
+    here = world([node], patient=True, lapse=True)
     with observed(here) as observer, History(here.api, "ResourceClaim", namespace) as claims:
         here.pod("a", namespace, "3Gi", annotations=FORCED)
         here.wait_running("a", namespace)
@@ -172,7 +169,7 @@ def test_scenario_6_I7_next_claim_waits_while_a_live_host_holds_bytes_of_a_freed
         assert {share.share for share in claims.allocations()} & tags(here) == {held, tag_of(here, "small", namespace)}
         # the driver comes back, later the kernel lets go
         here.start_driver(node.name)
-        stays(here, {held}, 2)
+        stays(here, {held}, here.cluster.pace.look)
         assert not here.running("b", namespace)
         here.host_faults(node.name)
         eventually(lambda: held not in tags(here), 30, "the bytes are back")
@@ -185,12 +182,12 @@ def test_scenario_6_I7_next_claim_waits_while_a_live_host_holds_bytes_of_a_freed
     eventually(lambda: here.values() == {"pool0": 4 * GI}, 20, "the whole pool is published again")
 
 
-def test_scenario_6_claim_used_again_while_bytes_of_its_forced_pod_are_held(world, fake_nodes, namespace):
+def test_scenario_6_claim_used_again_while_bytes_of_its_forced_pod_are_held(cluster, world, fake_nodes, namespace):
     """The kubelet still unprepares for the pod of before when the claim has a share, and a pod, anew. What it asks for
     is about the old share; the new pod gets the new one, whether the kubelet prepares again or believes it is done.
     """
-    (node,) = fake_nodes(1, patience=Patience(call=6.5))  # so the kubelet asks again every two seconds
-    here = world([node], controller=PATIENT)
+    (node,) = fake_nodes(1, patience=Patience(call=cluster.pace.call))  # so the kubelet asks again, and again
+    here = world([node], patient=True)
     claim = here.claim("own", namespace, "1Gi")
     spec = here.cdi_dir(node.name) / f"dra.memory-claim-{claim['metadata']['uid']}.json"
     with observed(here):
@@ -211,7 +208,7 @@ def test_scenario_6_claim_used_again_while_bytes_of_its_forced_pod_are_held(worl
         assert here.condition(here.claim_of("second", namespace))["status"] == "True"
         here.host_faults(node.name)
         eventually(lambda: tags(here) == {new}, 30, "the old bytes are back")
-        stays(here, {new}, 2)
+        stays(here, {new}, here.cluster.pace.look)
         assert here.regions(node.name) == {new: GI}
         assert new in spec.read_text()
         here.api.delete("Pod", "second", namespace)
@@ -225,7 +222,7 @@ def test_scenario_6_claim_used_again_while_bytes_of_its_forced_pod_are_held(worl
 def test_scenario_6_host_dead_and_proven_so(world, fake_nodes, namespace):
     """Until an administrator says that it is off, nobody takes its memory; then the service does, and of it only."""
     dead, alive = fake_nodes(2)
-    here = world([dead, alive], controller=PATIENT, service={"sessionLapse": "3s"})
+    here = world([dead, alive], patient=True, lapse=True)
     for pod, node in (("gone", dead), ("evicted", dead), ("other", alive)):
         here.pod(pod, namespace, "1Gi", node=node.name, annotations=FORCED)
     for pod in ("gone", "evicted", "other"):
@@ -273,7 +270,7 @@ def test_scenario_6_host_dead_and_proven_so(world, fake_nodes, namespace):
 def test_scenario_6_node_object_deleted(world, fake_nodes, namespace):
     """A Node object that is gone proves nothing about the machine. Its driver gives back what claims let go of."""
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT, service={"sessionLapse": "2s"})
+    here = world([node], patient=True, lapse=True)
     pool = names.windows_pool(node.name)
     with observed(here):
         for pod in ("first", "second"):
@@ -284,7 +281,7 @@ def test_scenario_6_node_object_deleted(world, fake_nodes, namespace):
         # the driver lives
         node.stop()
         here.api.delete("Node", node.name)
-        stays(here, {first, second}, 2)
+        stays(here, {first, second}, here.cluster.pace.look)
         force(here, "first", namespace)
         eventually(lambda: tags(here) == {second}, 20, "the driver has released what was let go of")
         # the driver is silent, and the node unknown: still nobody pulls
@@ -323,7 +320,7 @@ def test_scenario_6_node_object_deleted(world, fake_nodes, namespace):
 def test_scenario_6_node_object_deleted_and_made_anew_while_the_driver_lives(world, fake_nodes, namespace):
     """Pod and memory stay; the slices, which Kubernetes deletes with their owner, come back with the new owner."""
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT)
+    here = world([node], patient=True)
     with observed(here):
         here.pod("a", namespace, "1Gi")
         here.wait_running("a", namespace)
@@ -356,7 +353,7 @@ def test_scenario_6_node_object_deleted_and_made_anew_while_the_driver_lives(wor
 def test_scenario_6_namespace_deleted(world, fake_nodes, namespace):
     """Pods, claims and templates go in any order; a pod whose memory is stuck holds the namespace."""
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT)
+    here = world([node], patient=True)
     doomed = f"{namespace}-doomed"
     here.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": doomed}})
     eventually(lambda: here.api.find("ServiceAccount", "default", doomed), 20, "the namespace is ready")
@@ -371,12 +368,12 @@ def test_scenario_6_namespace_deleted(world, fake_nodes, namespace):
         stuck, other = tag_of(here, "own", doomed), tag_of(here, "stays", namespace)
         # a claim that is deleted while its pod runs is only marked: it holds what its pod holds
         here.api.delete("ResourceClaim", "own", doomed)
-        stays(here, {stuck}, 1)
+        stays(here, {stuck}, here.cluster.pace.look / 2)
         assert here.running("own", doomed)
         here.host_faults(node.name, {**STUCK, "tag": stuck})
         here.api.delete("Namespace", doomed)
         eventually(lambda: tags(here) == {stuck, other}, 30, "what can go back is back")
-        stays(here, {stuck, other}, 2)
+        stays(here, {stuck, other}, here.cluster.pace.look)
         claim = here.api.get("ResourceClaim", "own", doomed)
         assert claim["metadata"]["deletionTimestamp"]
         assert claim["status"]["allocation"]
@@ -399,7 +396,7 @@ def test_scenario_6_rule_14_rebooted_node_gets_its_memory_again_before_the_kubel
 ):
     """The kubelet's checkpoint says prepared, and it does not ask again. So the driver attaches again by itself."""
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT)
+    here = world([node], patient=True)
     for pod in ("stays", "ends"):
         here.pod(pod, namespace, "1Gi", annotations=FORCED)
     for pod in ("stays", "ends"):
@@ -453,7 +450,7 @@ def test_scenario_6_rule_14_rebooted_node_gets_its_memory_again_before_the_kubel
 def test_scenario_6_second_owner_on_the_same_fabric_stays_untouched(world, fake_nodes, namespace):
     """Its extents have no claims here, and are nobody's orphans: invisible, and out of reach by every right we have."""
     dead, alive = fake_nodes(2)
-    here = world([dead, alive], controller=PATIENT, service={"sessionLapse": "2s"}, others=["x1"])
+    here = world([dead, alive], patient=True, lapse=True, others=["x1"])
     theirs = [f"0000000{number}-0000-4000-8000-000000000000" for number in range(3)]
     pool = names.fabric_pool(f"{here.domain}-other")
     for tag in theirs:
@@ -560,7 +557,7 @@ def test_scenario_6_rule_19_controller_that_cannot_see_all_claims_touches_nothin
     """Neither if it never saw them, nor if it is not allowed to look once more; what it publishes stays as it is."""
     token, see = blind
     (node,) = fake_nodes()
-    here = world([node], controller=PATIENT, service={"sessionLapse": "2s"})
+    here = world([node], patient=True, lapse=True)
     for pod in ("first", "second", "third"):
         here.pod(pod, namespace, "1Gi", annotations=FORCED)
     for pod in ("first", "second", "third"):

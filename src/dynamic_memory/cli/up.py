@@ -44,7 +44,9 @@ Ctrl-C stops it.
     type=click.Choice(["inline", "process", "none"]),
     help="Run our roles in this process, as processes, or not at all. [default: inline]",
 )
-@click.option("--run-processes", is_flag=True, help="Containers are real processes of this machine, not simulated.")
+@click.option(
+    "--run-processes", is_flag=True, help="Containers are real processes of this machine, not simulated; turns RBAC on."
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -99,7 +101,8 @@ def _config(folder: Path, wishes: dict[str, Any]) -> ClusterConfig:
     found = ClusterConfig() if path is None else files.load(path, ClusterConfig)
     changes: dict[str, Any] = {key: wishes[key] for key in ("roles", "port") if wishes[key] is not None}
     if wishes["run_processes"]:
-        changes["run_processes"] = True
+        # whoever may make pods runs commands on this machine, so it has to be known who that is
+        changes |= {"run_processes": True, "rbac": True}
     if wishes["nodes"] is not None:
         if len(found.nodes) != 1:
             raise InvalidInput("--nodes", "a cluster.yaml with one group of nodes", len(found.nodes))
@@ -107,7 +110,10 @@ def _config(folder: Path, wishes: dict[str, Any]) -> ClusterConfig:
     if wishes["fabric"] is not None:
         if len(found.fabric) != 1:
             raise InvalidInput("--fabric", "a cluster.yaml with one fabric domain", len(found.fabric))
-        size = files.Bytes(parse_bytes(wishes["fabric"]))
+        try:
+            size = files.Bytes(parse_bytes(wishes["fabric"]))
+        except InvalidInput:
+            raise InvalidInput("--fabric", "a size such as 64Gi", wishes["fabric"]) from None
         if size <= 0 or size % found.fabric[0].extent_size:
             raise InvalidInput("--fabric", f"a multiple of {int(found.fabric[0].extent_size)} bytes", wishes["fabric"])
         changes["fabric"] = (msgspec.structs.replace(found.fabric[0], size=size),)

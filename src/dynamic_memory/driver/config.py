@@ -46,6 +46,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
         orphans: see `Patience`.
         arrival: see `Patience`.
         host_answer: see `Patience`.
+        retry: a step that failed is tried again after this at the latest; the first tries follow more quickly.
         report_after: what is waited for is said in the claim when it has lasted this long.
         report_again: and again, if only the sentence changed, not more often than this.
         hold: a window that failed is offered again after this, if the fabric says that it is well; doubled up to
@@ -62,6 +63,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     orphans: Seconds = Seconds(30)
     arrival: Seconds = Seconds(60)
     host_answer: Seconds = Seconds(60)
+    retry: Seconds = Seconds(10)
     report_after: Seconds = Seconds(1)
     report_again: Seconds = Seconds(30)
     hold: Seconds = Seconds(10)
@@ -188,6 +190,8 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
             raise InvalidInput("owner", "the name of this cluster at the service", self.owner)
         if self.workers < 1:
             raise InvalidInput("workers", "at least 1", self.workers)
+        if self.timing.retry <= 0:
+            raise InvalidInput("timing.retry", "more than 0 seconds", float(self.timing.retry))
         if self.timing.call_margin >= self.timing.call_deadline:
             raise InvalidInput("timing.callMargin", "less than timing.callDeadline", float(self.timing.call_margin))
         for field, value in (

@@ -262,7 +262,7 @@ class Reconciler:
         # where the API server is the trouble there is nobody to tell
         if not isinstance(error, ApiError):
             await self._tell(work, trouble, reaction, releasing=releasing)
-        delay = min(trouble.backoff.next(), SLOWEST.get(reaction.reason, 10.0))
+        delay = min(trouble.backoff.next(), SLOWEST.get(reaction.reason, self._node.timing.retry))
         return Outcome(verdict=Verdict.WAITING, reason=reaction.reason, message=reaction.message, delay=delay)
 
     def _note(self, work: Work, reaction: Reaction) -> _Trouble:
@@ -270,7 +270,7 @@ class Reconciler:
         if trouble is None or trouble.reason is not reaction.reason:
             told, told_at = (trouble.told, trouble.told_at) if trouble else (("", ""), -1e9)
             trouble = _Trouble(
-                reaction.reason, clock.monotonic(), Backoff(initial=0.1, maximum=10.0), told=told, told_at=told_at
+                reaction.reason, clock.monotonic(), Backoff(0.1, self._node.timing.retry), told=told, told_at=told_at
             )
             self._trouble[work.tag] = trouble
         return trouble

@@ -97,6 +97,9 @@ def loads(data: bytes, type_: type[T], *, name: str = "configuration") -> T:
         return msgspec.convert(plain, type_, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise _located(name, node, str(error)) from error
+    except InvalidInput as error:  # a check of the type itself, over several settings
+        expected = str(error).removeprefix(f"{error.path}: ")
+        raise ConfigError(name, _line(node, error.path)[0], error.path, expected) from error
 
 
 def _refuse_repeated_keys(name: str, node: yaml.Node | None) -> None:
@@ -143,15 +146,8 @@ def _located(name: str, node: yaml.Node | None, message: str) -> ConfigError:
     """Turn msgspec's `… - at `$.a[0].b`` into a file, a line and a path."""
     match = _AT.match(message)
     what, path = (match["what"], match["path"] or "$") if match else (message, "$")
-    steps = [step[0] or (int(step[1]) if step[1] else None) for step in _STEP.findall(path)]
-    line = node.start_mark.line + 1 if node is not None else 1
-    for step in steps:
-        child = _child(node, step)
-        if child is None:
-            break
-        key, node = child
-        line = key.start_mark.line + 1
     shown = path.removeprefix("$").removeprefix(".")
+    line, node = _line(node, shown)
     unknown = _UNKNOWN.fullmatch(what)
     if unknown:
         child = _child(node, unknown["key"])
@@ -159,6 +155,18 @@ def _located(name: str, node: yaml.Node | None, message: str) -> ConfigError:
         shown = f"{shown}.{unknown['key']}".removeprefix(".")
         what = "expected a documented key, this one is unknown"
     return ConfigError(name, line, shown, what[:1].lower() + what[1:])
+
+
+def _line(node: yaml.Node | None, path: str) -> tuple[int, yaml.Node | None]:
+    """Return the line of `a[0].b`, or of the last of its steps that the file has, and what stands there."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for step in _STEP.findall(path if path.startswith("[") else f".{path}"):
+        child = _child(node, step[0] or (int(step[1]) if step[1] else None))
+        if child is None:
+            break
+        key, node = child
+        line = key.start_mark.line + 1
+    return line, node
 
 
 def _child(node: yaml.Node | None, step: str | int | None) -> tuple[yaml.Node, yaml.Node] | None:

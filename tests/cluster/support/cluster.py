@@ -16,6 +16,7 @@ from tests.cluster.support.api import Api
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.images import our_image
+from tests.cluster.support.kubectl import Operator
 from tests.cluster.support.node import RealNode
 from tests.cluster.support.pace import REAL
 from tests.cluster.support.processes import Child
@@ -30,6 +31,7 @@ class Cluster:
     """A running cluster of one Kubernetes version; its folder is `/tmp/dmc-...`, short because sockets are in it."""
 
     pace = REAL
+    scratch: Path | None = None
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -37,6 +39,7 @@ class Cluster:
         self.seconds: dict[str, float] = {}
         self.plane = ControlPlane(version, self.folder)
         self.node = RealNode(NODE, self.plane)
+        self.operator = Operator(self)
 
     @property
     def api(self) -> Api:

@@ -187,7 +187,7 @@ def scene(cluster: Cluster, count: int, nodes: Sequence[Any] = (), **options: An
         for node in made:
             node.wait()
         eventually(lambda: cluster.api.find("ServiceAccount", "default", namespace), 20, "service account")
-        folder = Path(tempfile.mkdtemp(prefix="dmw-"))
+        folder = Path(tempfile.mkdtemp(prefix="dmw-", dir=cluster.scratch))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         every = [*nodes, *made]
         world = World(

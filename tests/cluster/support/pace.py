@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 __all__ = ["EMBEDDED", "REAL", "Pace"]
 
@@ -19,8 +20,14 @@ class Pace:
         hold: a window that failed is not offered for.
         quiet: nothing happens for, where nothing may.
         held: shares are looked at that nobody may release; several rounds of a patient controller.
-        adding: memory is being added for, when the service is killed.
-        call: deadline of a call of the kubelet, five more than the driver waits in it.
+        look: the same, where less can happen.
+        adding: memory is being added for, when something happens.
+        call: deadline of a call of the kubelet, one `margin` and a little more than the driver waits in it.
+        moment: until all that goes on has been done.
+        orphans: a patient controller looks for memory of nobody this often, and believes it after this.
+        lapse: without a Watch after which the session of a node has lapsed.
+        waiting: a pod waits for a driver that is not there, before it is told.
+        timing: of the drivers, where it is not the usual one.
 
     """
 
@@ -30,9 +37,30 @@ class Pace:
     hold: float = 3.0
     quiet: float = 6.0
     held: float = 3.0
-    adding: float = 1.5
+    look: float = 2.0
+    adding: float = 2.0
     call: float = 7.0
+    moment: float = 1.0
+    orphans: float = 1.0
+    lapse: float = 2.0
+    waiting: float = 3.0
+    timing: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 REAL = Pace()
-EMBEDDED = Pace(outage=3.0, slow=1.5, slower=3.0, hold=0.8, quiet=3.0, held=2.5, adding=0.6, call=5.7)
+EMBEDDED = Pace(
+    outage=1.5,
+    slow=1.0,
+    slower=1.5,
+    hold=0.6,
+    quiet=1.5,
+    held=0.8,
+    look=0.6,
+    adding=0.6,
+    call=1.2,
+    moment=0.3,
+    orphans=0.2,
+    lapse=0.6,
+    waiting=0.5,
+    timing={"callMargin": 0.5, "retry": 0.3, "reportAfter": 0.3},
+)

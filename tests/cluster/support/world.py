@@ -91,7 +91,9 @@ class World:
         self.tls = tls
         self.address = f"{SERVICE_NAME if tls else '127.0.0.1'}:{free_ports(1)[0]}"
         self.children: dict[str, Child] = {}
-        self._driver_extra = dict(driver or {})
+        extra = dict(driver or {})
+        timing = {**cluster.pace.timing, **extra.get("timing", {})}
+        self._driver_extra = {**extra, "timing": timing} if timing else extra
         self._controller_extra = dict(controller or {})
         self._placeholders: dict[str, Object] = {}
         self._objects: list[tuple[str, str, str]] = []

@@ -92,8 +92,15 @@ def world(cluster: Cluster, rights: None, request: pytest.FixtureRequest) -> Ite
     """Make a fabric and its roles on nodes; they end after the test, and before the nodes do."""
     with contextlib.ExitStack() as stack:
 
-        def make(nodes: Any, *, start: bool = True, **options: Any) -> World:
-            folder = Path(tempfile.mkdtemp(prefix="dmw-"))
+        def make(
+            nodes: Any, *, start: bool = True, patient: bool = False, lapse: bool = False, **options: Any
+        ) -> World:
+            pace = cluster.pace
+            if patient:  # the controller looks for orphans more often: it does nothing else than it would do later
+                options["controller"] = {"orphans": {"after": pace.orphans, "interval": pace.orphans}}
+            if lapse:  # the service believes soon that a host is off
+                options["service"] = {"sessionLapse": pace.lapse}
+            folder = Path(tempfile.mkdtemp(prefix="dmw-", dir=cluster.scratch))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             made = World(cluster, folder, {node.name: node.kubelet_root for node in nodes}, **options)
             stack.callback(made.stop)

@@ -61,6 +61,14 @@ BODIES: dict[str, tuple[bytes, str]] = {
         + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)),
         "application/yaml",
     ),
+    "one YAML array that does not end": (b"a: " + b"[" * 3 * DEEP, "application/yaml"),
+    "YAML blocks": (b"- " * 3 * DEEP, "application/yaml"),
+    "YAML merges that multiply": (
+        b"a0: &a0 {k: v}\n"
+        + b"".join(b"a%d: &a%d {<<: [%s]}\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12)),
+        "application/yaml",
+    ),
+    "texts that do not end": (b"[" * 201 + b'"\\' * 200_000, "application/json"),
     "protobuf that is none": (b"hello", PROTOBUF),
     "protobuf that is cut": (b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09Config", PROTOBUF),
 }
@@ -144,6 +152,36 @@ async def test_huge_bodies_are_413_before_they_are_read(client: Client) -> None:
     assert answer.code == 400
 
 
+async def test_a_compressed_body_that_is_cut_is_no_body(client: Client) -> None:
+    whole = gzip.compress(json.dumps({"metadata": {"name": "cut"}}).encode())
+    answer = await client.send("POST", MAPS, whole[:-8], headers={"Content-Encoding": "gzip"})
+    assert (answer.code, answer.json["reason"]) == (400, "BadRequest"), answer
+
+
+async def test_aliases_and_merges_of_an_ordinary_size_are_read(running_server: Running) -> None:
+    body = b"base: &b {k: v, l: w}\nmetadata: {name: m}\ndata: {<<: *b, l: x}\n"
+    answer = await running_server.client.send("POST", MAPS, body, media="application/yaml")
+    assert (answer.code, answer.json["data"]) == (201, {"k": "v", "l": "x"}), answer
+
+
+async def test_a_user_agent_that_is_no_text_is_written_as_one(running_server: Running) -> None:
+    host, _, port = running_server.server.address.rpartition(":")
+    for name, agent in (("l", b"caf\xe9/1"), ("u", "café/1".encode())):
+        body = json.dumps({"metadata": {"name": name}, "data": {"k": "v"}}).encode()
+        head = f"POST {MAPS} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nUser-Agent: ".encode()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head + agent + b"\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body)
+        assert (await reader.read()).startswith(b"HTTP/1.1 201")
+        writer.close()
+    items = {
+        item["metadata"]["name"]: item["metadata"] for item in (await running_server.client.get(MAPS)).json["items"]
+    }
+    assert items["l"]["managedFields"][0]["manager"] == "caf\ufffd"
+    assert items["u"]["managedFields"][0]["manager"] == "café"
+    answer = await running_server.client.create(MAPS, {"metadata": {"name": "next"}})
+    assert answer.code == 201
+
+
 async def test_a_compressed_body_is_read(running_server: Running) -> None:
     body = gzip.compress(json.dumps({"metadata": {"name": "z"}}).encode())
     answer = await running_server.client.send("POST", MAPS, body, headers={"Content-Encoding": "gzip"})
@@ -221,7 +259,7 @@ async def test_garbage_instead_of_http_ends_only_its_own_connection(client: Clie
     for data in (b"\0" * 100, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"A" * 100_000):
         answer = await send(data)
         assert not answer or b"400" in answer.split(b"\r\n")[0]
-    cut = b"POST " + MAPS.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    cut = b"POST " + MAPS.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
     assert b"201" not in await send(cut)
 
 
@@ -302,7 +340,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it(running_server: Runn
     host, _, port = running_server.server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = json.dumps({"metadata": {"name": "e"}}).encode()
-    head = f"POST {MAPS} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode())
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from tests.embedded.support.client import JSON_PATCH, Answer, Client
-from tests.embedded.support.servers import Running
+from tests.embedded.support.servers import Running, running
 
 from dynamic_memory.embedded.apiserver import background
+from dynamic_memory.embedded.apiserver.errors import StatusError
 
 NAMESPACE = "/api/v1/namespaces/default"
 MAPS = f"{NAMESPACE}/configmaps"
@@ -48,6 +49,15 @@ async def test_a_deletion_is_answered_with_a_status_and_the_watch_with_the_last_
         assert gone["uid"] == made["uid"]
         assert int(gone["resourceVersion"]) > int(made["resourceVersion"])
     assert (await client.delete(f"{MAPS}/a")).json["reason"] == "NotFound"
+
+
+@pytest.mark.parametrize("seconds", [10**12, 1 << 70])
+async def test_a_grace_without_end_is_a_long_one(client: Client, seconds: int) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n"}
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": spec})
+    answer = await client.delete(f"{PODS}/p", {"gracePeriodSeconds": seconds})
+    assert answer.code == 200, answer
+    assert answer.json["metadata"]["deletionGracePeriodSeconds"] > 100_000_000
 
 
 @pytest.mark.parametrize(
@@ -269,3 +279,39 @@ async def test_events_are_forgotten_after_an_hour(client: Client, running_server
     sweep = asyncio.create_task(task._expire())
     await client.eventually(f"{events}/e", missing)
     sweep.cancel()
+
+
+async def test_an_event_that_cannot_be_forgotten_does_not_end_the_others(
+    client: Client, running_server: Running, monkeypatch
+) -> None:
+    monkeypatch.setattr(background, "EVENT_SWEEP_SECONDS", 0.01)
+    events = f"{NAMESPACE}/events"
+    for name in ("e", "f"):
+        body = {"metadata": {"name": name, "namespace": "default"}, "involvedObject": {"kind": "Pod", "name": "p"}}
+        await client.create(events, {**body, "reason": "r", "message": "m", "type": "Normal"})
+    store = running_server.server.core.store
+    remove = store.remove
+
+    async def fail_for_one(record: Any, last: Any = None) -> Any:
+        if record.key[1] == "e":
+            raise StatusError(500, "InternalError", "the disk is full")
+        return await remove(record, last)
+
+    monkeypatch.setattr(store, "remove", fail_for_one)
+    task = background.Background(running_server.server.api)
+    now = running_server.server.core.clock.now
+    task._now = lambda: now() + background.EVENT_LIFE * 2
+    sweep = asyncio.create_task(task._expire())
+    await client.eventually(f"{events}/f", missing)
+    assert not sweep.done()
+    sweep.cancel()
+
+
+async def test_background_work_that_ends_on_its_own_is_said(monkeypatch, caplog) -> None:
+    async def fail(_self: Any) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(background.Background, "run", fail)
+    async with running() as server:
+        await server.client.get("/version")
+    assert "background work has ended" in caplog.text

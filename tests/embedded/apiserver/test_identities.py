@@ -15,13 +15,16 @@ import pytest
 import yaml
 from tests.embedded.support.asking import Refused
 from tests.embedded.support.client import Client
+from tests.embedded.support.journals import HandJournal, until
 from tests.embedded.support.secured import world
+from tests.embedded.support.servers import running
 
 from dynamic_memory.embedded.apiserver.audit import AuditLog, entry
 from dynamic_memory.embedded.apiserver.authentication import certificate_user, read_tokens
 from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from dynamic_memory.embedded.apiserver.request import Request, UserInfo
+from dynamic_memory.embedded.apiserver.security import SecurityOptions
 from dynamic_memory.embedded.apiserver.tls import Authority
 from dynamic_memory.embedded.apiserver.tokens import ISSUER
 from dynamic_memory.errors import InvalidInput
@@ -251,6 +254,17 @@ async def test_token_reviews(token_file):
         assert good["status"]["audiences"] == [ISSUER]
         static = await made.admin.call("POST", review, {"spec": {"token": "plain"}})
         assert static["status"]["user"] == {"username": "joe", "groups": ["system:authenticated"]}
+        assert static["status"]["audiences"] == [ISSUER]
+        for token, asked, found in (
+            (await token_of(made), ["vault", ISSUER], [ISSUER]),
+            (await token_of(made), ["vault"], None),
+            (await token_of(made, {"spec": {"audiences": ["vault", "a"]}}), ["b", "vault"], ["vault"]),
+            ("plain", ["vault", ISSUER], [ISSUER]),
+            ("plain", ["vault"], None),
+        ):
+            status = (await made.admin.call("POST", review, {"spec": {"token": token, "audiences": asked}}))["status"]
+            assert status.get("audiences") == found
+            assert status.get("authenticated", False) == (found is not None)
         bad = await made.admin.call("POST", review, {"spec": {"token": "wrong"}})
         assert bad["status"] == {"user": {}, "error": "invalid bearer token"}
         with pytest.raises(Refused) as caught:
@@ -405,6 +419,47 @@ async def test_A45_one_line_a_request_says_who_asked_for_what(tmp_path, token_fi
     assert "value" not in text
     assert "hidden" not in text
     assert "sesame" not in text
+
+
+async def test_A45_a_write_whose_client_has_gone_is_in_the_log(tmp_path):
+    log = tmp_path / "audit"
+    async with running(security=SecurityOptions(audit_log=log)) as server:
+        await server.server.background.idle()
+        store = server.server.core.store
+        journal = HandJournal(store)
+        before = serving()
+        _, writer = await asyncio.open_connection(*server.server.address.split(":"))
+        body = b'{"metadata": {"name": "gone"}}'
+        head = "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: localhost\r\nUser-Agent: caf\xe9/1\r\n"
+        length = f"Content-Length: {len(body)}\r\n\r\n"
+        writer.write((head + length).encode("latin-1") + body)
+        await until(lambda: journal.waiting)
+        writer.close()
+        await until(lambda: serving() == before)
+        journal.commit()
+        await until(lambda: not server.server.edge._writes)
+        store.journal = None
+    (line,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (line["verb"], line["name"], line["code"]) == ("create", "gone", 201)
+    assert line["userAgent"] == "caf\ufffd/1"
+
+
+def serving():
+    """Return how many connections are being answered."""
+    return sum("RequestHandler.start" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_A45_the_log_names_who_acts_as_whom(tmp_path, token_file):
+    log = tmp_path / "audit"
+    async with world(rbac=True, token_file=token_file, audit_log=log) as made:
+        for token in ("root-token", "sesame"):
+            async with made.asked_by(token) as client:
+                await client.send("GET", PODS, headers={"Impersonate-User": "jane"})
+        async with made.asked_by() as client:
+            await client.send("GET", PODS, headers={"Host": "evil.example.com"})
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    seen = [(line["user"], line.get("impersonatedUser"), line["code"]) for line in lines]
+    assert seen == [("root", "jane", 403), ("ali", None, 403), ("system:anonymous", None, 400)]
 
 
 def test_a_log_that_cannot_keep_up_says_how_many_lines_are_missing(tmp_path, monkeypatch):

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.embedded.support.servers import Running, running
@@ -35,6 +37,24 @@ async def kube(request: pytest.FixtureRequest, running_server: Running, tmp_path
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_a_client_finds_the_server_to_be_like_real_ones(kube: Kube, check: Check) -> None:
     await check(kube, "test")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), asyncio.CancelledError()], ids=repr)
+async def test_a_request_that_ends_by_a_fault_is_500_in_the_audit_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    log = tmp_path / "audit"
+    async with running(security=SecurityOptions(audit_log=log)) as server:
+        api = server.server.api
+
+        async def fail(*_arguments: Any, **_options: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(api.writing, "create", fail)
+        with pytest.raises(type(error)):
+            await LocalKube(api).create(CONFIG_MAPS, {"metadata": {"name": "a"}}, namespace="default")
+    (line,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (line["verb"], line["code"]) == ("create", 500)
 
 
 async def test_A45_requests_within_the_process_are_in_the_audit_log(tmp_path: Path) -> None:

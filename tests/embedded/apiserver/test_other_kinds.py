@@ -248,3 +248,19 @@ async def test_only_an_approval_decides_about_a_certificate_request(client: Clie
 
 def test_changing_by_path() -> None:
     assert changed({"a": [{"b": 1}]}, a__0__b=2, c__d=3) == {"a": [{"b": 2}], "c": {"d": 3}}
+
+
+def test_a_certificate_request_says_who_asks_whatever_it_says_itself() -> None:
+    """With the node that the token is bound to: by that, signers know whose certificate it may be."""
+    one = resource("certificates.k8s.io/v1", "CertificateSigningRequest")
+    claimed = {"username": "system:admin", "uid": "1", "groups": ["system:masters"], "extra": {"a": ["b"]}}
+    node = "authentication.kubernetes.io/node-name"
+    ctx = Context(user="system:serviceaccount:a:b", groups=("g",), uid="2", extra={node: ("n1",)}, resource=one)
+    obj = one.strategy.prepare_create({"metadata": {"name": "r"}, "spec": {"signerName": "a/b", **claimed}}, ctx)
+    assert obj["spec"] == {
+        "signerName": "a/b",
+        "username": "system:serviceaccount:a:b",
+        "uid": "2",
+        "groups": ["g"],
+        "extra": {node: ["n1"]},
+    }

@@ -114,6 +114,19 @@ async def test_a_disk_that_fails_stops_writes_and_shows_nothing_that_is_not_on_i
             assert "database or disk is full" in answer.json["message"]
         assert (await client.get(f"{MAPS}/b")).code == 404
         assert (await client.get(f"{MAPS}/a")).code == 200
+        for probe in ("healthz", "livez", "readyz"):
+            answer = await client.get(f"/{probe}")
+            assert (answer.code, "database or disk is full" in answer.text) == (500, True)
+
+
+async def test_the_files_are_for_their_owner_alone_in_any_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    async with running(data_dir=folder) as server:
+        await server.client.create(MAPS, {"metadata": {"name": "a"}})
+        modes = {file.name: file.stat().st_mode & 0o777 for file in folder.glob("apiserver.db*")}
+    assert modes.pop("apiserver.db") == 0o600
+    assert set(modes.values()) <= {0o600}
 
 
 class Writer:

@@ -191,7 +191,7 @@ async def test_a_slow_watcher_is_cut_off_and_holds_up_nobody(
     monkeypatch.setattr(watch, "QUEUE", 20)
     host, _, port = running_server.server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 10)
-    writer.write(f"GET {MAPS}?watch=true HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET {MAPS}?watch=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
     big = {"data": {"k": "v" * 900_000}}
     async with client.watch(MAPS, fieldSelector="metadata.name=m", resourceVersion="0") as quick:
@@ -237,7 +237,7 @@ async def test_a_write_is_done_even_if_its_client_goes(running_server: Running, 
     host, _, port = running_server.server.address.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     body = b'{"metadata":{"name":"w"}}'
-    head = f"POST {MAPS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {MAPS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await asyncio.wait_for(asked.wait(), 10)
     writer.close()

@@ -18,6 +18,7 @@ from rich.console import Console
 from dynamic_memory.cli import cli
 from dynamic_memory.cli.demo import TABLES
 from dynamic_memory.cli.live import Live
+from dynamic_memory.embedded.cluster.config import ClusterConfig
 from dynamic_memory.embedded.cluster.story import Picture
 from dynamic_memory.errors import InvalidInput
 
@@ -123,6 +124,9 @@ def test_options_change_what_the_folder_remembers(folder):
     assert (found.nodes[0].count, int(found.fabric[0].size)) == (3, 1 << 30)
     found = _config(folder, {**nothing, "nodes": 5, "roles": "none", "run_processes": True, "port": 7})
     assert (found.nodes[0].count, found.roles, found.run_processes, found.port) == (5, "none", True, 7)
+    assert found.rbac, "who may make pods runs commands here"
+    with pytest.raises(InvalidInput, match="rbac"):
+        ClusterConfig(run_processes=True)
     (folder / "cluster.yaml").write_text("nodes: [{name: a}, {name: b}]\n")
     with pytest.raises(InvalidInput, match="--nodes"):
         _config(folder, {**nothing, "nodes": 5})

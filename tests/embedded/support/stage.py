@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.cluster.support.api import Api
+from tests.cluster.support.api import Api, ApiError, Object
 from tests.cluster.support.fake_node import Patience
 from tests.cluster.support.pace import EMBEDDED
 from tests.cluster.support.processes import Child, eventually
@@ -43,7 +46,11 @@ from dynamic_memory.process.run import Process
 
 __all__ = ["EmbeddedCluster", "EmbeddedNode", "InlineChild"]
 
+log = logging.getLogger(__name__)
+
 PATIENCE = Patience()
+SCRATCH = Path("/dev/shm")
+UNCHECKED = {"insecure-skip-tls-verify": True}  # there is no TLS; loading the machine's authorities takes its time
 
 ROOT = Path(__file__).parents[3]
 MAINS = {
@@ -59,7 +66,7 @@ rbac: true
 roles: none
 nodes: []
 fabric: []
-control: {initialBackoff: 0.5, maxBackoff: 2, nodeGrace: 8, podQuarantine: 40}
+control: {initialBackoff: 0.2, maxBackoff: 1, nodeGrace: 8, podQuarantine: 40}
 """
 
 
@@ -68,7 +75,7 @@ class InlineChild:
 
     def __init__(self, cluster: EmbeddedCluster, name: str, role: str, path: Path) -> None:
         self.name = name
-        self.pid = id(self)
+        self.pid = os.getpid()
         self.code: int | None = None
         self._cluster = cluster
         main, type_ = MAINS[role]
@@ -82,21 +89,34 @@ class InlineChild:
                         await stack.enter_async_context(endpoints.serve(process.ready, settings.health))
                     await main(process, settings)
                 self.code = 0
-            except asyncio.CancelledError:
-                self.code = 0 if self.code is None else self.code
-            except BaseException as error:
+            except Exception as error:
                 self.code = 1
                 self.error = error
-                raise
+                log.exception("%s failed", name)
 
+        def ended(_: asyncio.Task[None]) -> None:
+            self.code = 0 if self.code is None else self.code
+            self._gone.set()
+
+        async def begin() -> asyncio.Task[None]:
+            task = asyncio.create_task(run(), name=name)
+            task.add_done_callback(ended)
+            return task
+
+        self._gone = threading.Event()
         self.error: BaseException | None = None
-        self._future = asyncio.run_coroutine_threadsafe(run(), cluster.loop)
+        self._task: asyncio.Task[None] = cluster.call(begin())
 
     def check(self) -> None:
         assert self.code is None, f"{self.name} ended with {self.code}: {self.error!r}"
 
+    def signal(self, number: int) -> None:
+        """Ask it to end; it gets no other signals."""
+        assert number == signal.SIGTERM
+        self._cluster.loop.call_soon_threadsafe(self._task.cancel)
+
     def stop(self) -> int:
-        self._future.cancel()
+        self.signal(signal.SIGTERM)
         return self.wait(20)
 
     def kill(self) -> None:
@@ -104,16 +124,9 @@ class InlineChild:
         self.stop()
 
     def wait(self, timeout: float = 60) -> int:
-        eventually(self._ended, timeout, f"{self.name} has ended")
+        assert self._gone.wait(timeout), f"{self.name} has not ended"
         assert self.code is not None
         return self.code
-
-    def _ended(self) -> bool:
-        return self.code is not None and self._cluster.call(self._idle())
-
-    async def _idle(self) -> bool:
-        await asyncio.sleep(0.05)
-        return True
 
 
 class EmbeddedNode:
@@ -204,6 +217,34 @@ class EmbeddedNode:
         self._cluster.call(end())
 
 
+class Operator:
+    """Somebody who types: sends what kubectl sends; each method returns an exit code, and what would be printed."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def apply(self, body: Object) -> tuple[int, str]:
+        meta = body["metadata"]
+        there = self._api.find(body["kind"], meta["name"], meta["namespace"])
+        if there is None:
+            return _printed(lambda: self._api.create(body))
+        return _printed(lambda: self._api.patch(body["kind"], meta["name"], body, meta["namespace"], style="strategic"))
+
+    def annotate(self, pod: str, namespace: str, key: str, value: str) -> tuple[int, str]:
+        return _printed(lambda: self._api.patch("Pod", pod, {"metadata": {"annotations": {key: value}}}, namespace))
+
+    def delete_by_force(self, pod: str, namespace: str) -> tuple[int, str]:
+        return _printed(lambda: self._api.delete("Pod", pod, namespace, grace=0))
+
+
+def _printed(request: Callable[[], object]) -> tuple[int, str]:
+    try:
+        request()
+    except ApiError as error:
+        return 1, f"Error from server ({error.reason}): {error.message}"
+    return 0, ""
+
+
 class _Authority:
     """Makes kubeconfigs of bearers of tokens."""
 
@@ -211,7 +252,7 @@ class _Authority:
         return {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": server}}],
+            "clusters": [{"name": "test", "cluster": {"server": server, **UNCHECKED}}],
             "users": [{"name": "user", "user": {"token": token} if token else {}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
@@ -223,11 +264,12 @@ class EmbeddedCluster:
 
     version = "embedded"
     pace = EMBEDDED
+    scratch = SCRATCH if os.access(SCRATCH, os.W_OK) else None
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="dme-"))
+    def __init__(self, settings: str = CONFIG) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dme-", dir=self.scratch))
         self.logs = self.folder / "logs"
-        self.cluster = Cluster(self.folder, config.loads(CONFIG.encode(), ClusterConfig))
+        self.cluster = Cluster(self.folder, config.loads(settings.encode(), ClusterConfig))
         self.seconds: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -242,6 +284,7 @@ class EmbeddedCluster:
             raise self._failure
         url = self.cluster.server.url
         self.api = Api(url, None, self.cluster.token)
+        self.operator = Operator(self.api)
         self.plane = SimpleNamespace(
             server=url, authority=_Authority(), folder=self.folder, logs=self.logs, api=self.api
         )

@@ -74,6 +74,7 @@ class Authorizer(Protocol):
         namespace: str = "",
         name: str = "",
         path: str = "",
+        fields: str = "",
     ) -> str | None:
         """Return None if it is allowed, else why it is not."""
 
@@ -177,11 +178,20 @@ class Api:
         if request.method not in {"GET", "HEAD"}:
             raise no_such_path()
         if path in _PROBES or path.rpartition("/")[0] in _PROBES:
-            return Response(200, b"ok", "text/plain; charset=utf-8")
+            return self._probe(path)
         document = self._document(request, path)
         if document is None:
             raise no_such_path()
         return Response(document.code, document.body, document.content_type, list(document.headers.items()))
+
+    def _probe(self, path: str) -> Response:
+        failure = self.core.store.failure
+        if not failure:
+            return Response(200, b"ok", "text/plain; charset=utf-8")
+        check = path.strip("/").partition("/")[0]
+        return Response(
+            500, f"[-]store failed: {failure}\n{check} check failed\n".encode(), "text/plain; charset=utf-8"
+        )
 
     def _document(self, request: Request, path: str) -> Document | None:
         if self._documents is None:
@@ -210,6 +220,7 @@ class Api:
             subresource=found.subresource,
             namespace=found.namespace,
             name=found.name,
+            fields=request.first("fieldSelector") if found.verb == "deletecollection" else "",
         )
         if why is not None:
             raise _forbidden(request, found, why)

@@ -52,8 +52,11 @@ def entry(request: Request, code: int, seconds: float, at: str) -> dict[str, Any
         at: the time, RFC 3339.
 
     """
+    user = request.impersonator or request.user
     # who sent credentials that are nobody's is not known
-    found: dict[str, Any] = {"time": at, "user": "" if code == UNAUTHORIZED else request.user.name}
+    found: dict[str, Any] = {"time": at, "user": "" if code == UNAUTHORIZED else user.name}
+    if request.impersonator is not None:
+        found["impersonatedUser"] = request.user.name
     known: Mapping[str, Any] = request.audit
     found |= {field: known[field] for field in FIELDS if known.get(field)}
     found.setdefault("verb", request.method.lower())
@@ -62,7 +65,7 @@ def entry(request: Request, code: int, seconds: float, at: str) -> dict[str, Any
         found["userAgent"] = agent
     if request.first("dryRun"):
         found["dryRun"] = True
-    if extra := request.user.extra:
+    if extra := user.extra:
         found["extra"] = {key: list(values) for key, values in extra.items()}
     return found
 

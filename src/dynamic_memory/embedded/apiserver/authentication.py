@@ -20,7 +20,7 @@ from aiohttp import web
 from dynamic_memory.embedded.apiserver.authorization import Decider
 from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, unauthorized
 from dynamic_memory.embedded.apiserver.rbac import Attributes, service_account
-from dynamic_memory.embedded.apiserver.request import ANONYMOUS, UserInfo
+from dynamic_memory.embedded.apiserver.request import ANONYMOUS, Request, UserInfo, clean
 from dynamic_memory.embedded.apiserver.tokens import account_groups
 from dynamic_memory.errors import InvalidInput
 
@@ -94,23 +94,24 @@ class Authenticator:
         self._identify = identify
         self._anonymous = anonymous
 
-    async def __call__(self, request: web.BaseRequest) -> UserInfo:
-        """Return the user of a request over HTTP.
+    async def __call__(self, incoming: web.BaseRequest, request: Request) -> None:
+        """Put into a request who sent it over HTTP.
 
         Raises:
             StatusError: 401, or 403 for an impersonation that is not allowed.
 
         """
         certificate: UserInfo | None = None
-        transport = request.transport
+        transport = incoming.transport
         ssl_object = transport.get_extra_info("ssl_object") if transport is not None else None
         if ssl_object is not None and (seen := ssl_object.getpeercert()):
             certificate = certificate_user(seen, ssl_object.getpeercert(binary_form=True) or b"")
-        headers = request.headers
-        user = self.user(headers.get("Authorization", ""), certificate)
+        headers = incoming.headers
+        request.user = user = self.user(clean(headers.get("Authorization", "")), certificate)
         if any(name.lower().startswith("impersonate-") for name in headers):
-            return self.impersonated(user, [(name.lower(), value) for name, value in headers.items()])
-        return user
+            cleaned = [(clean(name.lower()), clean(value)) for name, value in headers.items()]
+            request.user = self.impersonated(user, cleaned)
+            request.impersonator = user
 
     def user(self, authorization: str, certificate: UserInfo | None = None) -> UserInfo:
         """Return the user of credentials.

@@ -117,10 +117,11 @@ class RbacAuthorizer:
         namespace: str = "",
         name: str = "",
         path: str = "",
+        fields: str = "",
     ) -> str | None:
         """Return None if it is allowed, else why it is not; empty when all to be said is that no rule allows it."""
         request_verb.set(verb)
-        decision = self.decide(user, Attributes(verb, group, resource, subresource, namespace, name, path))
+        decision = self.decide(user, Attributes(verb, group, resource, subresource, namespace, name, path, fields))
         return None if decision.allowed else decision.reason
 
     def rules_of(self, user: UserInfo, namespace: str) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ class Background:
             oldest = clock.rfc3339(self._now() - EVENT_LIFE)
             for record in self._store.everything(EVENTS):
                 if record.object["metadata"].get("creationTimestamp", "") < oldest:
-                    with contextlib.suppress(Changed):
+                    with contextlib.suppress(Changed, StatusError):  # the next sweep tries again
                         await self._store.remove(record)
 
     async def _work(self) -> None:

@@ -2,14 +2,15 @@
 """Bodies of requests: JSON, YAML and protobuf in, plain values out, whatever a client sends.
 
 Nesting is limited well below what the interpreter and everything behind this can recurse; YAML aliases are limited so
-that a small document cannot become a huge one.
+that a small document cannot become a huge one. Both are found in the events of the
+YAML parser, before anything recurses or copies.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import msgspec
@@ -22,6 +23,8 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 ACCEPTED = ("application/json", "application/yaml", PROTOBUF)
 DEPTH = 200
 NODES = 1_000_000
+ALIASED = 100_000
+"""Nodes that aliases and merge keys (`<<`) may stand for, in one document."""
 _SHOWN = 40
 
 
@@ -55,6 +58,7 @@ def decode_yaml(body: bytes, what: str = "") -> Any:
     import yaml  # noqa: PLC0415 - most requests are JSON
 
     try:
+        _limit_yaml(yaml.parse(body, _loader()))
         return _plain(yaml.load(body, _loader()), _Budget(), 0)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())
@@ -134,7 +138,7 @@ def _unreadable(kind: str, why: str, body: bytes) -> StatusError:
     return bad_request(f"the object provided is unrecognized{what}: couldn't get version/kind; {why} ({shown!r}{more})")
 
 
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _limit_depth(body: bytes) -> None:
@@ -150,6 +154,40 @@ def _limit_depth(body: bytes) -> None:
                 raise bad_request(f"json: exceeded max depth of {DEPTH}")
         elif first in b"]}":
             depth -= 1
+
+
+def _limit_yaml(events: Iterable[Any]) -> None:
+    """Refuse YAML that is nested deep, or that aliases make large; the events come one by one, without recursion.
+
+    Raises:
+        ValueError: it is.
+
+    """
+    import yaml  # noqa: PLC0415 - as above
+
+    sizes: dict[str | None, int] = {}  # nodes that an alias stands for; 0 while its collection is open
+    open_: list[tuple[str | None, int]] = []  # anchors of open collections, and how many nodes were before them
+    nodes = aliased = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor, nodes))
+            nodes += 1
+            sizes[event.anchor] = 0
+            if len(open_) > DEPTH:
+                raise ValueError(f"exceeded max depth of {DEPTH}")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_.pop()
+            sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            sizes[event.anchor] = 1
+        elif isinstance(event, yaml.AliasEvent):
+            # one of an open collection is a cycle
+            size = sizes.get(event.anchor, 1) or ALIASED + 1
+            nodes += size
+            aliased += size
+            if aliased > ALIASED:
+                raise ValueError("document contains excessive aliasing")
 
 
 class _Budget:

@@ -114,7 +114,13 @@ class Core:
     def context(self, resource: Resource, user: UserInfo) -> Context:
         """Return the circumstances of a write, for strategies."""
         return Context(
-            now=self.clock.stamp(), user=user.name, groups=tuple(user.groups), world=self._world, resource=resource
+            now=self.clock.stamp(),
+            user=user.name,
+            groups=tuple(user.groups),
+            uid=user.uid,
+            extra=user.extra,
+            world=self._world,
+            resource=resource,
         )
 
     def namespace(self, name: str) -> Record | None:

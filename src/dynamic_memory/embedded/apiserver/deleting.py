@@ -34,6 +34,8 @@ PODS = StorageKey("", "pods")
 _POLICIES = ("Background", "Foreground", "Orphan")
 _KEPT_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
 _FINISHED = frozenset({"Succeeded", "Failed"})
+LONGEST_GRACE = 10 * 366 * 86400
+"""Seconds; more than that is forever, and a time still has to come out."""
 DEFAULT_GRACE = 30
 
 
@@ -146,6 +148,7 @@ class Deleting:
             return Outcome(record if options.dry_run else await self._core.store.remove(record), gone=True)
         marked = self._marked(record, finalizers, grace)
         if marked == record.object:
+            await self._core.store.settled(record)
             return Outcome(record, gone=False)
         if options.dry_run:
             return Outcome(Record(record.storage, record.key, marked, record.version), gone=False)
@@ -220,4 +223,5 @@ def _grace(record: Record, options: DeleteOptions) -> int:
     if grace < 0:
         grace = 1
     before = record.object["metadata"].get("deletionGracePeriodSeconds")
+    grace = min(grace, LONGEST_GRACE)
     return grace if before is None else min(grace, before)

@@ -3,11 +3,13 @@
 
 There is no disruption controller: the budget is computed when somebody asks, from the pods that the selector takes and
 their Ready conditions, and written into the budget's status, so that `kubectl get pdb` shows it. `maxUnavailable` is
-counted against the pods that exist.
+counted against the pods that exist. Pods whose eviction was allowed a moment ago count as gone, so that two that come
+at once do not share one permission.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from typing import Any
 
@@ -18,12 +20,15 @@ from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.selectors import labels_match
 from dynamic_memory.embedded.apiserver.store import Changed
 from dynamic_memory.embedded.apiserver.watch import Selection
+from dynamic_memory.process import clock
 
 __all__ = ["budget_status", "disruption"]
 
 BUDGETS = StorageKey("policy", "poddisruptionbudgets")
 PODS = StorageKey("", "pods")
 _FINISHED = frozenset({"Succeeded", "Failed"})
+DELETION_TIME = dt.timedelta(minutes=2)
+"""How long an allowed eviction counts, if the pod does not go; as that of the disruption controller."""
 
 
 async def disruption(core: Core, pod: Record, *, dry_run: bool) -> None:
@@ -41,7 +46,7 @@ async def disruption(core: Core, pod: Record, *, dry_run: bool) -> None:
         labels = obj["metadata"].get("labels") or {}
         budgets = [
             record
-            for record in core.store.select(BUDGETS, Selection(pod.key[0]))
+            for record in _heads(core, BUDGETS, pod.key[0])
             if labels_match(record.object.get("spec", {}).get("selector"), labels)
         ]
         if not budgets:
@@ -50,7 +55,10 @@ async def disruption(core: Core, pod: Record, *, dry_run: bool) -> None:
             text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             raise StatusError(500, "InternalError", text)
         budget = budgets[0]
-        found = budget_status(budget.object, _pods(core, budget))
+        pods = _pods(core, budget)
+        found = budget_status(budget.object, pods)
+        leaving = _leaving(core, budget, pods, pod.key[1])
+        found["disruptionsAllowed"] -= len(leaving)
         if found["disruptionsAllowed"] <= 0:
             name = budget.key[1]
             cause = Cause(
@@ -66,24 +74,35 @@ async def disruption(core: Core, pod: Record, *, dry_run: bool) -> None:
             return
         if _ready(obj):
             found["disruptionsAllowed"] -= 1
-        found["disruptedPods"] = {
-            **(budget.object.get("status") or {}).get("disruptedPods", {}),
-            pod.key[1]: core.clock.stamp(),
-        }
+        found["disruptedPods"] = {**leaving, pod.key[1]: core.clock.stamp()}
         changed = {**budget.object, "status": {**(budget.object.get("status") or {}), **found}}
         try:
             await core.store.put(BUDGETS, budget.key, changed, budget)
         except Changed:
+            await clock.sleep(0)  # whoever was faster has to come to its end
             continue
         return
 
 
+def _heads(core: Core, storage: StorageKey, namespace: str) -> list[Record]:
+    """Return the newest versions of the visible objects of a namespace: a write has to start from them."""
+    heads = (core.store.head(storage, record.key) for record in core.store.select(storage, Selection(namespace)))
+    return [head for head in heads if head is not None]
+
+
+def _leaving(core: Core, budget: Record, pods: list[Object], name: str) -> dict[str, str]:
+    """Return the healthy pods, but for one, whose eviction was allowed and that are not being deleted yet."""
+    said = (budget.object.get("status") or {}).get("disruptedPods") or {}
+    oldest = clock.rfc3339(core.clock.now() - DELETION_TIME)
+    there = {pod["metadata"]["name"] for pod in pods if _ready(pod) and not pod["metadata"].get("deletionTimestamp")}
+    return {pod: at for pod, at in said.items() if pod in there and pod != name and str(at) > oldest}
+
+
 def _pods(core: Core, budget: Record) -> list[Object]:
     selector = budget.object.get("spec", {}).get("selector")
-    found = core.store.select(PODS, Selection(budget.key[0]))
     return [
         record.object
-        for record in found
+        for record in _heads(core, PODS, budget.key[0])
         if labels_match(selector, record.object["metadata"].get("labels") or {})
         and (record.object.get("status") or {}).get("phase") not in _FINISHED
     ]

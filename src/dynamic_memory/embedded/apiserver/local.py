@@ -231,6 +231,9 @@ class LocalKube:
         except StatusError as error:
             code = error.code
             raise from_status(code, encode(error.status())) from error
+        except BaseException:
+            code = 500
+            raise
         finally:
             if self._api.audit is not None:
                 request = self._request(kind, verb, namespace, name, subresource)

@@ -4,7 +4,8 @@
 Users `system:node:<name>` of the group `system:nodes` have the rules of the ClusterRole `system:node` without a
 binding, narrowed: secrets, config maps, claims, volumes and tokens only of pods on the node, leases and CSI entries
 only of its own name, node objects only its own. The real authorizer keeps a graph; here the pods of the node are looked
-through.
+through. Mirror pods, which a kubelet makes itself, give no rights. What depends on the contents of what is written is
+in `node_restriction`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from dynamic_memory.embedded.apiserver.rbac import GROUP, Attributes, allows
 from dynamic_memory.embedded.apiserver.request import UserInfo
 from dynamic_memory.embedded.apiserver.resource import World
 
-__all__ = ["node_name", "node_opinion"]
+__all__ = ["mirrors", "node_name", "node_opinion", "referred"]
 
 PREFIX = "system:node:"
 NODES = "system:nodes"
 ROLE = "system:node"
+MIRROR = "kubernetes.io/config.mirror"
 
 Object = Mapping[str, Any]
 
@@ -47,7 +49,9 @@ def node_opinion(node: str, wanted: Attributes, world: World) -> str | None:  # 
         case ("", "nodes") if wanted.name not in {"", node}:
             return f"node {_quote(node)} cannot {wanted.verb} node {_quote(wanted.name)}, only its own Node object"
         case ("resource.k8s.io", "resourceslices"):
-            # which node a slice is of is a matter of its fields: a policy's
+            # which node a slice is of is a matter of its fields
+            if wanted.verb == "deletecollection" and f"spec.nodeName={node}" not in wanted.fields.split(","):
+                return f"can only delete resourceslices with the field selector spec.nodeName={node}"
             return None
     role = world.get(GROUP, "clusterroles", "", ROLE) or {}
     return None if any(allows(rule, wanted) for rule in role.get("rules") or ()) else ""
@@ -73,12 +77,18 @@ def _read(node: str, wanted: Attributes, world: World, *, verbs: tuple[str, ...]
     if not wanted.name:
         return "No Object name found"
     for pod in world.list("", "pods", wanted.namespace):
-        if (pod.get("spec") or {}).get("nodeName") == node and wanted.name in _names(pod, wanted.resource):
+        own = (pod.get("spec") or {}).get("nodeName") == node and not mirrors(pod)
+        if own and wanted.name in referred(pod, wanted.resource):
             return None
     return f"no relationship found between node {_quote(node)} and this object"
 
 
-def _names(pod: Object, resource: str) -> Iterator[str]:
+def mirrors(pod: Object) -> bool:
+    """Say whether a pod stands for one that a kubelet runs on its own."""
+    return MIRROR in (pod["metadata"].get("annotations") or {})
+
+
+def referred(pod: Object, resource: str) -> Iterator[str]:
     """Yield the names of objects of a kind that a pod refers to."""
     spec = pod.get("spec") or {}
     if resource == "serviceaccounts":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -41,6 +42,8 @@ _DELETE = "DELETE FROM objects WHERE api_group = ? AND plural = ? AND namespace 
 def _open(folder: Path) -> sqlite3.Connection:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # there are secrets in it
+        # readable by the owner alone, also in a folder that is not; SQLite gives its other files the same rights
+        os.close(os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         base = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False, timeout=0.1)
         try:
             # two servers on one folder would overwrite each other

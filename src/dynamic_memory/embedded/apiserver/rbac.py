@@ -33,6 +33,8 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: str = ""
+    """The field selector, where the rights on a collection depend on it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

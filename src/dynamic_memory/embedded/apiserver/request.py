@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +19,18 @@ __all__ = [
     "Response",
     "Stream",
     "UserInfo",
+    "clean",
     "failure",
     "json_response",
 ]
 
 JSON_TYPE = "application/json"
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return a text of a header or path with what is not UTF-8 replaced: it could not be encoded again."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,8 @@ class Request:
         query: all values of each parameter.
         headers: with lower-case names.
         body: as it came, decompressed.
-        user: who asks.
+        user: who asks, or is acted as.
+        impersonator: who asks in truth, when that is another.
         warnings: texts of Warning headers that the answer gets.
         audit: what the pipeline found out about the request, for the audit log (verb, resource, names).
 
@@ -61,6 +70,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     user: UserInfo = INTERNAL
+    impersonator: UserInfo | None = None
     warnings: list[str] = field(default_factory=list)
     audit: dict[str, Any] = field(default_factory=dict)
 

@@ -83,6 +83,9 @@ class Context:
     """RFC 3339, seconds."""
     user: str = ""
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the authenticator says beside, such as the node that a token is bound to."""
     world: World | None = None
     resource: Resource | None = None
 

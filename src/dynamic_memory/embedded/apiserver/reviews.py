@@ -20,7 +20,7 @@ __all__ = ["Reviews"]
 AUTHORIZATION = "authorization.k8s.io"
 AUTHENTICATION = "authentication.k8s.io"
 
-Identify = Callable[[str, tuple[str, ...]], UserInfo | None]
+Identify = Callable[[str, tuple[str, ...]], tuple[UserInfo, tuple[str, ...]] | None]
 
 
 def _cause(field: str, text: str) -> Cause:
@@ -54,7 +54,7 @@ class Reviews:
     Args:
         api: decodes bodies.
         decider: who may do what.
-        identify: says whose a token is, for which audiences.
+        identify: says whose a token is, and for which of the audiences that are asked for.
 
     """
 
@@ -162,10 +162,11 @@ class Reviews:
             text = 'Invalid value: "": token is required for TokenReview in authentication'
             raise invalid(AUTHENTICATION, "TokenReview", "", [Cause("FieldValueInvalid", text, "spec.token")])
         audiences = tuple(spec.get("audiences") or (ISSUER,))
-        user = self._identify(token, audiences)
-        if user is None:
+        found = self._identify(token, audiences)
+        if found is None:
             return {"user": {}, "error": "invalid bearer token"}
-        return {"authenticated": True, "user": _user(user), "audiences": list(audiences)}
+        user, shared = found
+        return {"authenticated": True, "user": _user(user), "audiences": list(shared)}
 
 
 def _subject(spec: Object) -> UserInfo:

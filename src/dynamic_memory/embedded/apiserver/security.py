@@ -22,6 +22,7 @@ from dynamic_memory.embedded.apiserver.authorization import AllowAll, Decider, R
 from dynamic_memory.embedded.apiserver.claim_rights import ClaimRights
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.escalation import RoleRights
+from dynamic_memory.embedded.apiserver.node_restriction import NodeRestriction
 from dynamic_memory.embedded.apiserver.rbac import GROUP
 from dynamic_memory.embedded.apiserver.rbac_defaults import default_objects
 from dynamic_memory.embedded.apiserver.records import Object, encode
@@ -30,7 +31,7 @@ from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.reviews import Reviews
 from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.embedded.apiserver.token_requests import TokenRequests
-from dynamic_memory.embedded.apiserver.tokens import TokenKey, Tokens
+from dynamic_memory.embedded.apiserver.tokens import ISSUER, TokenKey, Tokens
 from dynamic_memory.embedded.apiserver.watch import Selection
 
 __all__ = ["Security", "SecurityOptions", "StoreWorld", "secured"]
@@ -95,7 +96,7 @@ class Security:
         if options.rbac:
             authorizer = RbacAuthorizer(world)
             core.store.listen(authorizer.heard)
-            core.admission = ClaimRights(RoleRights(core.admission, authorizer), authorizer)
+            core.admission = NodeRestriction(ClaimRights(RoleRights(core.admission, authorizer), authorizer), world)
             api.authorizer = authorizer
             self.decider = authorizer
         self.authenticator = Authenticator(
@@ -104,8 +105,11 @@ class Security:
         api.subresources.tokens = TokenRequests(core, world, key, self.tokens)
         Reviews(api, self.decider, self._identify).install()
 
-    def _identify(self, token: str, audiences: tuple[str, ...]) -> UserInfo | None:
-        return self.tokens.identify(token, audiences) or self.authenticator.of_static(token)
+    def _identify(self, token: str, audiences: tuple[str, ...]) -> tuple[UserInfo, tuple[str, ...]] | None:
+        found = self.tokens.reviewed(token, audiences)
+        if found is None and ISSUER in audiences and (user := self.authenticator.of_static(token)) is not None:
+            return user, (ISSUER,)  # who is named in a file is known to this server alone
+        return found
 
     async def prepare(self) -> None:
         """Make the roles and bindings that every cluster has, if RBAC is on; what is there already stays as it is."""

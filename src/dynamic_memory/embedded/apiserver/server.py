@@ -52,7 +52,7 @@ class Options:
         clock: the server's time.
         kubeconfig: file to write, for clients; None = none. Over TLS it has a certificate of an administrator.
         tls: whether to serve HTTPS, by an authority of its own.
-        tls_hosts: names and addresses in the certificate beside those of this machine.
+        tls_hosts: names and addresses that clients reach it by, in the certificate too, beside those of this machine.
         security: what is checked.
         bookmark_seconds: how often watches say how far they are, when nothing happens.
 
@@ -116,7 +116,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
         api = Api(core, bookmark_seconds=options.bookmark_seconds)
         authority = await asyncio.to_thread(_authority, options) if options.tls else None
         root = authority.certificate.decode() if authority is not None else ""
-        edge = Edge(api)
+        edge = Edge(api, hosts=(options.bind, *options.tls_hosts))
         server = ApiServer(api, edge, Background(api, root), authority)
         async with secured(api, options.security, options.data_dir) as security:
             edge.authenticate = security.authenticator
@@ -158,11 +158,18 @@ async def _working(background: Background, prepare: Callable[[], Awaitable[None]
     await background.prepare()
     await prepare()
     task = asyncio.create_task(background.run(), name="apiserver-background")
+    task.add_done_callback(_ended)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Say it when background work has ended on its own: namespaces and garbage would stay without a word."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("background work has ended", exc_info=error)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from dynamic_memory.embedded.apiserver.errors import StatusError, expired
+from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, expired
 from dynamic_memory.embedded.apiserver.records import ADDED, DELETED, MODIFIED, Event, Key, Object, Record
 from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.watch import Selection, Watcher, Watchers
@@ -24,6 +24,8 @@ __all__ = ["Changed", "Journal", "Store"]
 
 HISTORY = 8192
 """Changes of one kind that a watch can go back."""
+HISTORY_BYTES = 64 << 20
+"""Bytes of the objects in them: large objects make the history shorter, not the process larger."""
 
 
 class Changed(Exception):
@@ -43,7 +45,7 @@ class Journal(Protocol):
 class _Collection:
     """The objects of one kind."""
 
-    def __init__(self, oldest: int, history: int) -> None:
+    def __init__(self, oldest: int, history: int, history_bytes: int) -> None:
         self.records: dict[Key, Record] = {}
         self.keys: list[Key] = []
         self.staged: dict[Key, tuple[int, Record | None]] = {}
@@ -52,6 +54,9 @@ class _Collection:
         self.oldest = oldest
         """Watches can start from here on."""
         self.history = history
+        self.history_bytes = history_bytes
+        self.size = 0
+        """Bytes of the objects in `events`."""
         self.watchers = Watchers()
 
     def apply(self, event: Event) -> None:
@@ -66,8 +71,11 @@ class _Collection:
                 bisect.insort(self.keys, key)
             self.records[key] = event.record
         self.events.append(event)
-        if len(self.events) > self.history:
-            self.oldest = self.events.popleft().version
+        self.size += len(event.record.data)
+        while len(self.events) > self.history or self.size > self.history_bytes:
+            dropped = self.events.popleft()
+            self.size -= len(dropped.record.data)
+            self.oldest = dropped.version
 
     def between(self, namespace: str) -> Sequence[Key]:
         if not namespace:
@@ -83,20 +91,29 @@ class Store:
         records: what is there at the start.
         version: the resource version that it has.
         history: changes kept of each kind.
+        history_bytes: bytes of the objects in them.
 
     """
 
-    def __init__(self, records: Iterable[Record] = (), version: int = 1, history: int = HISTORY) -> None:
+    def __init__(
+        self,
+        records: Iterable[Record] = (),
+        version: int = 1,
+        history: int = HISTORY,
+        history_bytes: int = HISTORY_BYTES,
+    ) -> None:
         self.version = version
         """The version of what is visible."""
         self.journal: Journal | None = None
         self._next = version
         self._history = history
+        self._history_bytes = history_bytes
         self._start = version
         self._collections: dict[StorageKey, _Collection] = {}
         self._pending: dict[int, asyncio.Future[Record]] = {}
         self._listeners: list[Callable[[Event], None]] = []
-        self._failed: str | None = None
+        self.failure = ""
+        """Why nothing can be written any more; empty while that is not so."""
         for record in records:
             self._of(record.storage).records[record.key] = record
         for collection in self._collections.values():
@@ -105,7 +122,7 @@ class Store:
     def _of(self, storage: StorageKey) -> _Collection:
         found = self._collections.get(storage)
         if found is None:
-            found = self._collections[storage] = _Collection(self._start, self._history)
+            found = self._collections[storage] = _Collection(self._start, self._history, self._history_bytes)
         return found
 
     # --- reading
@@ -165,6 +182,7 @@ class Store:
 
         Raises:
             Changed: it is not.
+            StatusError: 400, it cannot be encoded; 500, nothing can be written any more.
 
         """
         type_ = ADDED if expect is None else MODIFIED
@@ -184,16 +202,17 @@ class Store:
         return await self._write(DELETED, record.storage, record.key, last or record.object, record)
 
     async def _write(self, type_: str, storage: StorageKey, key: Key, obj: Object, expect: Record | None) -> Record:
-        if self._failed is not None:
-            raise StatusError(500, "InternalError", f"Internal error occurred: the journal failed: {self._failed}")
+        if self.failure:
+            raise self._refusal()
         collection = self._of(storage)
         if self.head(storage, key) is not expect:
             raise Changed
-        self._next += 1
-        version = self._next
+        version = self._next + 1
         record = Record(
             storage, key, {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(version)}}, version
         )
+        _encode(record)
+        self._next = version
         event = Event(type_, record, expect)
         if self.journal is None:
             self._publish(event)
@@ -202,6 +221,20 @@ class Store:
         future = self._pending[version] = asyncio.get_running_loop().create_future()
         self.journal.submit(event)
         return await asyncio.shield(future)
+
+    async def settled(self, record: Record) -> None:
+        """Wait until a version is on disk that a reader of the head has seen.
+
+        Raises:
+            StatusError: 500, it cannot be written.
+
+        """
+        future = self._pending.get(record.version)
+        if future is not None:
+            await asyncio.shield(future)
+
+    def _refusal(self) -> StatusError:
+        return StatusError(500, "InternalError", f"Internal error occurred: {self.failure}")
 
     def committed(self, events: Sequence[Event]) -> None:
         """Make changes visible that are on disk now."""
@@ -217,10 +250,10 @@ class Store:
 
     def failed(self, why: str) -> None:
         """Refuse what is not on disk, and all writes from now on: nobody can say any more what is on disk."""
-        self._failed = why
+        self.failure = f"the journal failed: {why}"
         for collection in self._collections.values():
             collection.staged.clear()
-        error = StatusError(500, "InternalError", f"Internal error occurred: the journal failed: {why}")
+        error = self._refusal()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(error)
@@ -272,11 +305,27 @@ class Store:
         self._start = self.version
         for collection in self._collections.values():
             collection.events.clear()
+            collection.size = 0
             collection.oldest = self.version
 
     async def close(self) -> None:
-        """End all watches; write what is not written."""
+        """End all watches; write what is not written, and refuse what comes after that."""
         for collection in self._collections.values():
             collection.watchers.stop()
         if self.journal is not None:
+            # nobody writes any more what is submitted behind the end
+            self.failure = self.failure or "the server is stopping"
             await self.journal.close()
+
+
+def _encode(record: Record) -> None:
+    """Encode an object before it gets its version: one that cannot be would end the journal, and every list.
+
+    Raises:
+        StatusError: 400.
+
+    """
+    try:
+        len(record.data)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise bad_request(f"the object cannot be encoded: {error}") from error

@@ -182,6 +182,11 @@ class Tokens:
 
     def identify(self, token: str, audiences: tuple[str, ...] = (ISSUER,)) -> UserInfo | None:
         """Return whose token it is, None when it is nobody's (any more), or meant for another audience."""
+        found = self.reviewed(token, audiences)
+        return None if found is None else found[0]
+
+    def reviewed(self, token: str, audiences: tuple[str, ...]) -> tuple[UserInfo, tuple[str, ...]] | None:
+        """Return whose token it is, with those of the audiences that it is meant for; None as `identify`."""
         if token.count(".") != 2 or len(token) > LONGEST:  # noqa: PLR2004 - a JWT has three parts
             return None
         claims = self._verified.get(token)
@@ -195,9 +200,9 @@ class Tokens:
         now = self._now().timestamp()
         if claims["iss"] != ISSUER or not claims["nbf"] <= now + 1 or now >= claims["exp"]:
             return None
-        if not set(claims["aud"]) & set(audiences):
-            return None
-        return self._user(claims)
+        shared = tuple(audience for audience in audiences if audience in claims["aud"])
+        user = self._user(claims) if shared else None
+        return None if user is None else (user, shared)
 
     def _user(self, claims: Object) -> UserInfo | None:
         bound = claims["kubernetes.io"]

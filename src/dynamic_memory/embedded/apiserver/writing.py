@@ -218,6 +218,7 @@ class Writing:
         if finisher is not None and not target.subresource:
             new = finisher(new)
         if meta.same_content(new, old):
+            await self._core.store.settled(record)
             return Write(record)
         stored = resource.to_storage(new)
         if target.dry_run:

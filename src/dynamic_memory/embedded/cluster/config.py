@@ -169,6 +169,10 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
             InvalidInput: with the field's path.
 
         """
+        if self.run_processes and not self.rbac:
+            raise InvalidInput(
+                "rbac", "true with run_processes: else anybody here runs commands on this machine", False
+            )
         _once("fabric", [pool.name for pool in self.fabric])
         for number, pool in enumerate(self.fabric):
             if pool.size <= 0:

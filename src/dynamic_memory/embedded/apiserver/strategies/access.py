@@ -158,6 +158,10 @@ class RequestStrategy(Strategy):
             spec["username"] = ctx.user
         if ctx.groups:
             spec["groups"] = list(ctx.groups)
+        if ctx.uid:
+            spec["uid"] = ctx.uid
+        if ctx.extra:
+            spec["extra"] = {key: list(values) for key, values in ctx.extra.items()}
         obj["status"] = {}
         return obj
 

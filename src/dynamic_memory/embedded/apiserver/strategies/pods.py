@@ -57,7 +57,9 @@ class PodStrategy(Strategy):
         spec = obj.setdefault("spec", {})
         _prioritize(obj, spec, ctx)
         _tolerate(spec)
-        if not spec.get("serviceAccountName"):
+        # a kubelet's own pod has no account
+        mirror = "kubernetes.io/config.mirror" in (obj["metadata"].get("annotations") or {})
+        if not spec.get("serviceAccountName") and not mirror:
             spec["serviceAccountName"] = spec["serviceAccount"] = "default"
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
         return obj
