@@ -317,7 +317,8 @@ class _Builder:
                 raise self.error(node.range, str(fault)) from None
             is_list = kind_of(value) == "list"
             for key, item in items:
-                if frame.cost > frame.limit:
+                frame.work -= 1
+                if frame.cost > frame.limit or frame.work < 0:
                     raise exceeded(frame)
                 if len(slots) > 1:
                     frame.slots[slots[0]], frame.slots[slots[1]] = key, item
@@ -346,6 +347,7 @@ class _Builder:
                 except CostExceeded:
                     raise
                 except EvaluationError as failure:
+                    frame.work -= ERROR_WORK
                     error = error or failure
                     continue
                 if value is decisive:

@@ -25,7 +25,7 @@ from dynamic_memory.quantity import Quantity
 
 __all__ = ["DeviceFeatures", "DeviceView", "Selector", "attribute_value", "compile_selector", "device_environment"]
 
-WORK_LIMIT = 50_000
+WORK_LIMIT = 30_000
 """Operators in one evaluation, so that none takes more than 50 ms."""
 MAX_DOMAIN, MAX_ID, MAX_DRIVER, MAX_VALUE, MAX_ENTRIES = 63, 32, 63, 64, 32
 
