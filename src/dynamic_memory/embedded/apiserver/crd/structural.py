@@ -16,8 +16,8 @@ from dynamic_memory.cel.errors import CompileError, Fault
 from dynamic_memory.cel.regex import compile_regex
 from dynamic_memory.embedded.apiserver import fields
 from dynamic_memory.embedded.apiserver.crd.structure import read_schema, with_object_fields
-from dynamic_memory.embedded.apiserver.decoding import pruned
 from dynamic_memory.embedded.apiserver.errors import Cause
+from dynamic_memory.embedded.apiserver.pruning import pruned
 from dynamic_memory.embedded.apiserver.values import validate_lists, validate_value
 from dynamic_memory.errors import DynamicMemoryError
 
