@@ -40,9 +40,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.gobuild import cache_dir  # noqa: E402 - found by the line above when this runs as a script
+
 __all__ = ["Blob", "Tree", "image_name", "make_image", "write_archive"]
 
-ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 APPLETS = ("[", "cat", "env", "grep", "head", "id", "kill", "ls", "ps", "sh", "sleep", "tail", "test", "wget")
 SHELL = Path("/bin/busybox")
@@ -349,13 +353,6 @@ def _ldd(binaries: Iterable[Path]) -> Iterator[str]:
         yield from done.stdout.splitlines()
 
 
-def _cache_dir() -> Path:
-    sys.path.insert(0, str(ROOT / "tools" / "cluster"))
-    from build import cache_dir  # noqa: PLC0415 - found by path; the one definition
-
-    return Path(cache_dir()) / "image"
-
-
 def main() -> int:
     """Make the image that the command line asks for."""
     parser = argparse.ArgumentParser(description="Make the container image, an OCI archive.")
@@ -364,7 +361,7 @@ def main() -> int:
     if not SHELL.exists():
         print(f"image.py: {SHELL} is missing: run tools/cluster/prerequisites.sh", file=sys.stderr)
         return 1
-    make_image(output, _cache_dir())
+    make_image(output, cache_dir() / "image")
     print(f"{output}: {image_name()}, {output.stat().st_size / 1e6:.0f} MB")
     return 0
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tests.embedded.support.client import Client
@@ -21,3 +22,11 @@ async def running_server() -> AsyncIterator[Running]:
 def client(running_server: Running) -> Client:
     """A client of the running server."""
     return running_server.client
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """A file of static tokens: `sesame` for ali, `root-token` for root, `plain` for joe."""
+    file = tmp_path / "tokens.csv"
+    file.write_text('# comment\nsesame,ali,u1,"thieves,readers"\nroot-token,root,,system:masters\n\nplain,joe\n')
+    return file

@@ -14,7 +14,9 @@ It runs in virtual time (looptime): no threads, no sockets.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from dynamic_memory.fabric.backends.faults import FaultFile, Faults
 from dynamic_memory.fabric.backends.interface import Device, Host
@@ -26,7 +28,7 @@ from dynamic_memory.fabric.identity import CONTROLLER, OPERATOR, Identity
 from dynamic_memory.fabric.model import Capacity, Change, Removed, Share, Snapshot
 from dynamic_memory.fabric.service import Service
 
-__all__ = ["GIB", "MIB", "FakeFabric", "FakeRig"]
+__all__ = ["GIB", "MIB", "FakeFabric", "FakeRig", "share_of"]
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -149,3 +151,10 @@ class FakeFabric:
         if self._rig.service is None:
             raise Unreachable("connection refused")
         return self._rig.service
+
+
+def share_of(
+    node: str = "n1", size: int = GIB, device: str = "cxl0", pool: str = "fabric/rack-1", tag: str | None = None
+) -> dict[str, Any]:
+    """What is asked for by AddMemory."""
+    return {"node": node, "pool": pool, "device": device, "size": size, "tag": tag or str(uuid.uuid4())}

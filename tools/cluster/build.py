@@ -9,8 +9,8 @@ each content of its go.mod, go.sum and recipe: a second run finds the folder and
     python3 tools/cluster/build.py                 build all, print the folders
     python3 tools/cluster/build.py kubernetes-1.37 build one
 
-The cache is $DYNAMIC_MEMORY_CACHE, else $XDG_CACHE_HOME/dynamic-memory, else ~/.cache/dynamic-memory. Standard library
-only, so that it runs before any virtual environment exists; the tests import `find` from here.
+tools/gobuild.py says where the cache is. Standard library only, so that it runs before any virtual environment exists;
+the tests import `find` from here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools.gobuild import NO_GO, cache_dir, compile_into  # noqa: E402 - found by the line above when run as a script
 
 __all__ = ["COMPONENTS", "Component", "build", "cache_dir", "find"]
 
@@ -89,14 +92,6 @@ COMPONENTS = {
 }
 
 
-def cache_dir() -> Path:
-    """Folder for what is built, outside the source tree."""
-    if explicit := os.environ.get("DYNAMIC_MEMORY_CACHE"):
-        return Path(explicit)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "dynamic-memory"
-
-
 def find(name: str) -> Path:
     """Return the folder with the binaries of component `name`.
 
@@ -116,7 +111,9 @@ def find(name: str) -> Path:
 def build(name: str) -> Path:
     """Build component `name` unless it is in the cache, and return its folder.
 
-    The folder appears by a rename once it is complete, so an interrupted build leaves nothing that `find` would accept.
+    Raises:
+        subprocess.CalledProcessError: it does not build.
+
     """
     component = COMPONENTS[name]
     try:
@@ -124,21 +121,15 @@ def build(name: str) -> Path:
     except FileNotFoundError:
         pass
     folder = cache_dir() / "bin" / f"{name}-{component.key()}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
-        output = Path(scratch) / "out"
-        output.mkdir()
-        command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", component.ldflags]
-        if component.tags:
-            command += ["-tags", component.tags]
-        environment = {**os.environ, "CGO_ENABLED": "1" if component.cgo else "0"}
-        if len(component.packages) == 1:
-            command += ["-o", str(output / component.binaries[0])]
-        else:
-            command += ["-o", f"{output}/"]
-        subprocess.run([*command, *component.packages], cwd=HERE / name, env=environment, check=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        output.rename(folder)
+    tags = ["-tags", component.tags] if component.tags else []
+    compile_into(
+        folder,
+        ["-ldflags", component.ldflags, *tags],
+        packages=component.packages,
+        output=component.binaries[0] if len(component.packages) == 1 else "",
+        module=HERE / name,
+        cgo=component.cgo,
+    )
     return folder
 
 
@@ -148,7 +139,7 @@ def main() -> int:
     parser.add_argument("component", nargs="*", choices=[*COMPONENTS, []], help="default: all")
     names = parser.parse_args().component or list(COMPONENTS)
     if shutil.which("go") is None:
-        print("build.py: no `go` on PATH: install Go 1.26 or newer", file=sys.stderr)
+        print(f"build.py: {NO_GO}", file=sys.stderr)
         return 1
     for position, name in enumerate(names, 1):
         start = time.monotonic()

@@ -123,6 +123,7 @@ class Driver:
 
         Raises:
             InvalidInput: a path cannot be a socket's.
+            Served: another driver has this one's sockets.
             HostError: the host does not tell its boot.
 
         """

@@ -15,11 +15,11 @@ from typing import Any
 
 import grpc
 
-from dynamic_memory.driver import sockets
 from dynamic_memory.driver.config import Timing
 from dynamic_memory.driver.health import HEALTH_VERSIONS, Condition, health_handlers
 from dynamic_memory.driver.prepare import ClaimRef, Device, Preparer
 from dynamic_memory.driver.proto import dra_v1_pb2, dra_v1beta1_pb2
+from dynamic_memory.driver.serving import Serving
 from dynamic_memory.driver.unprepare import Unpreparer
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.process import clock
@@ -59,34 +59,27 @@ class Plugin:
         self._timing = timing
         self._devices = devices
         self._locks = KeyedLocks()
-        self._server: grpc.aio.Server | None = None
-        self._path: Path | None = None
-        self._mark: sockets.Mark | None = None
+        self._serving: Serving | None = None
 
     async def start(self, path: Path) -> None:
         """Listen.
 
         Raises:
             InvalidInput: the path cannot be a socket's.
+            Served: another driver listens there.
 
         """
-        sockets.check_path(path)
-        sockets.make_room(path)
         server = grpc.aio.server()
         for version, messages in MESSAGES.items():
             server.add_generic_rpc_handlers((self._handlers(version, messages),))
         server.add_generic_rpc_handlers(tuple(health_handlers(self._devices)))
-        listening = sockets.hidden(path)
-        server.add_insecure_port(f"unix:{listening}")
-        await server.start()
-        self._server, self._path, self._mark = server, path, sockets.show(listening, path)
+        self._serving = await Serving.start(server, path)
 
     async def stop(self) -> None:
         """Stop listening; calls get a moment to end."""
-        if self._server is not None and self._path is not None and self._mark is not None:
-            sockets.remove(self._path, self._mark)
-            await self._server.stop(GRACE)
-            self._server = None
+        if self._serving is not None:
+            await self._serving.stop(GRACE)
+            self._serving = None
 
     def _handlers(self, version: str, messages: Any) -> grpc.GenericRpcHandler:
         async def prepare(request: Any, context: grpc.aio.ServicerContext) -> Any:

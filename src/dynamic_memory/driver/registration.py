@@ -13,9 +13,9 @@ from pathlib import Path
 import grpc
 
 from dynamic_memory.api.names import DRIVER
-from dynamic_memory.driver import sockets
 from dynamic_memory.driver.plugin import VERSIONS
 from dynamic_memory.driver.proto import pluginregistration_pb2 as messages
+from dynamic_memory.driver.serving import Serving
 
 __all__ = ["Registration"]
 
@@ -38,19 +38,16 @@ class Registration:
     def __init__(self, endpoint: Path, told: Callable[[bool, str], None]) -> None:
         self._endpoint = endpoint
         self._told = told
-        self._server: grpc.aio.Server | None = None
-        self._path: Path | None = None
-        self._mark: sockets.Mark | None = None
+        self._serving: Serving | None = None
 
     async def start(self, path: Path) -> None:
         """Listen.
 
         Raises:
             InvalidInput: the path cannot be a socket's.
+            Served: another driver listens there.
 
         """
-        sockets.check_path(path)
-        sockets.make_room(path)
         server = grpc.aio.server()
         methods = {
             "GetInfo": grpc.unary_unary_rpc_method_handler(
@@ -65,17 +62,13 @@ class Registration:
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
-        listening = sockets.hidden(path)
-        server.add_insecure_port(f"unix:{listening}")
-        await server.start()
-        self._server, self._path, self._mark = server, path, sockets.show(listening, path)
+        self._serving = await Serving.start(server, path)
 
     async def stop(self) -> None:
         """Deregister."""
-        if self._server is not None and self._path is not None and self._mark is not None:
-            sockets.remove(self._path, self._mark)
-            await self._server.stop(GRACE)
-            self._server = None
+        if self._serving is not None:
+            await self._serving.stop(GRACE)
+            self._serving = None
 
     async def _get_info(
         self, _request: messages.InfoRequest, _context: grpc.aio.ServicerContext

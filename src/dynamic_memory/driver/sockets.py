@@ -2,24 +2,27 @@
 """Where the plugin's sockets are, and the rule that a path must fit into the address of a Unix socket.
 
 With a pod UID in the names the sockets of two driver pods stand beside each other, so that a rolling update is never
-without a driver; without one (a driver outside a pod) the names are fixed, and the driver that comes takes them. A
-process removes only sockets of its own. gRPC however unlinks whatever has the name that it listened at, so that is a
-hidden one (the kubelet passes over names that begin with a dot), and the socket is renamed when it serves.
+without a driver. Without one (a driver outside a pod) the names are fixed, and of two drivers the kubelet could call
+only one: the second is refused while the first one listens. A dead one's socket is removed.
+
+A process removes only sockets of its own. gRPC however unlinks whatever has the name that it listened at, so that is a
+hidden one (the kubelet passes over names that begin with a dot), and the socket gets its own name when it serves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 import stat
 from pathlib import Path
 
 import msgspec
 
 from dynamic_memory.api import names
-from dynamic_memory.errors import InvalidInput
+from dynamic_memory.errors import InvalidInput, RetryError
 
-__all__ = ["MAX_PATH", "Mark", "Sockets", "check_path", "hidden", "make_room", "remove", "show", "sockets"]
+__all__ = ["MAX_PATH", "Mark", "Served", "Sockets", "check_path", "hidden", "make_room", "remove", "show", "sockets"]
 
 MAX_PATH = 107
 """`sun_path` of Linux is 108 bytes with the zero at its end (unix(7))."""
@@ -27,6 +30,25 @@ MAX_PATH = 107
 
 Mark = tuple[int, int]
 """Device and inode of a socket: its path may be another one's by now."""
+
+
+class Served(RetryError):
+    """Another process listens at a socket of this driver.
+
+    Args:
+        path: the socket.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        return (
+            f"another driver listens at {self.path}: stop it first, or give each driver of this node a name of its own "
+            "(podUid, else $POD_UID)"
+        )
 
 
 class Sockets(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,16 +98,32 @@ def make_room(path: Path) -> None:
 
     Raises:
         InvalidInput: something that is not a socket has the name.
+        Served: a process listens there.
 
     """
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     try:
-        mode = path.lstat().st_mode
+        found = path.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(mode):
+    if not stat.S_ISSOCK(found.st_mode):
         raise InvalidInput("socket path", "a free name", str(path))
-    path.unlink(missing_ok=True)
+    if _is_served(path):
+        raise Served(path)
+    remove(path, (found.st_dev, found.st_ino))
+
+
+def _is_served(path: Path) -> bool:
+    """Tell whether a process listens at a socket; in doubt (no rights, a full backlog) it does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+        return True
 
 
 def hidden(path: Path) -> Path:
@@ -94,9 +132,18 @@ def hidden(path: Path) -> Path:
 
 
 def show(listening: Path, path: Path) -> Mark:
-    """Give a socket that serves under a hidden name its own one; return how to know it again."""
+    """Give a socket that serves under a hidden name its own one; return how to know it again.
+
+    Raises:
+        Served: another process has taken the name since there was room.
+
+    """
     found = listening.lstat()
-    listening.replace(path)
+    try:
+        path.hardlink_to(listening)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        raise Served(path) from None
+    listening.unlink()
     return found.st_dev, found.st_ino
 
 

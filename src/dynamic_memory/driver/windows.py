@@ -175,8 +175,12 @@ class Windows:
             if devices == self._last and self._is_there():
                 return
             publisher = await self._get_publisher()
-            await publisher.publish(devices)
-            self._last = devices
+            self._last = devices  # before it is written: a slice that is deleted meanwhile takes it back
+            try:
+                await publisher.publish(devices)
+            except BaseException:
+                self._last = None  # some of it may be written
+                raise
             self.published.set()
 
     def _devices(self, capacity: Capacity) -> list[dict[str, Any]]:

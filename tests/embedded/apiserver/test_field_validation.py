@@ -10,8 +10,11 @@ import pytest
 from tests.embedded.support.client import Client
 from tests.embedded.support.kinds import resource
 
-from dynamic_memory.embedded.apiserver.decoding import apply_defaults, decode, drop_nulls, duplicate_fields, pruned
+from dynamic_memory.embedded.apiserver.decoding import decode
+from dynamic_memory.embedded.apiserver.defaults import apply_defaults
+from dynamic_memory.embedded.apiserver.duplicates import duplicate_fields
 from dynamic_memory.embedded.apiserver.errors import StatusError
+from dynamic_memory.embedded.apiserver.pruning import drop_nulls, pruned
 from dynamic_memory.embedded.apiserver.schema import Schema
 
 PODS = "/api/v1/namespaces/default/pods"

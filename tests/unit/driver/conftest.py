@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import uuid
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.unit.driver.nri_world import OLD, World
 
 from dynamic_memory.api.resource import ResourceClaim
 
@@ -131,3 +133,19 @@ async def rig(tmp_path, monkeypatch):
     made = await Rig.open(tmp_path)
     yield made
     await made.stop()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A node whose driver is an NRI plugin."""
+    return World(tmp_path)
+
+
+@pytest.fixture(params=["cdi-shown", "environment-only"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    """A node whose runtime shows CDI devices, or one that does not."""
+    made = World(tmp_path)
+    if request.param == "environment-only":
+        made.runtime = OLD
+        made.restart()
+    return made

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,19 @@ class LocalRig:
 
     def record(self, ref: ClaimRef) -> Any:
         return self.driver.node.records.get(ref.uid)
+
+
+def spec(rig: LocalRig, ref: ClaimRef) -> dict[str, Any]:
+    """The CDI file of a claim."""
+    made: dict[str, Any] = json.loads((rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").read_text())
+    return made
+
+
+def text_of(path: str) -> str:
+    """What a file says."""
+    return Path(path).read_text()
+
+
+def env(rig: LocalRig, ref: ClaimRef, device: int = 0) -> dict[str, str]:
+    """The environment that a device of a claim sets."""
+    return dict(entry.split("=", 1) for entry in spec(rig, ref)["devices"][device]["containerEdits"]["env"])

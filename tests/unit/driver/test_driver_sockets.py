@@ -61,12 +61,37 @@ def test_a_dead_socket_makes_room_and_anything_else_does_not(tmp_path):
     sockets.make_room(path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
+        server.listen()
     sockets.make_room(path)
     assert not path.exists()
     path.write_text("precious")
     with pytest.raises(InvalidInput):
         sockets.make_room(path)
     assert path.read_text() == "precious"
+
+
+def test_a_socket_whose_backlog_is_full_is_alive(tmp_path):
+    path = tmp_path / "dra.sock"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(str(path))
+        server.listen(0)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        with pytest.raises(sockets.Served):
+            sockets.make_room(path)
+    assert path.is_socket()
+
+
+def test_a_name_that_was_taken_since_it_was_free_stays_with_the_one_who_has_it(tmp_path):
+    path = tmp_path / "dra.sock"
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for server, name in ((first, path), (second, tmp_path / ".second")):
+            server.bind(str(name))
+            server.listen()
+        mark = path.lstat().st_ino
+        with pytest.raises(sockets.Served):
+            sockets.show(tmp_path / ".second", path)
+        assert path.lstat().st_ino == mark
 
 
 def test_a_hidden_name_is_never_longer_than_the_shortest_name():
@@ -90,14 +115,62 @@ async def serving(kind, path):
         await made.stop()
 
 
+async def answers(path):
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        await asyncio.wait_for(channel.channel_ready(), 5)
+
+
 @pytest.mark.parametrize("kind", ["plugin", "registration"])
-async def test_a_driver_that_ends_leaves_the_socket_of_the_one_that_took_its_name(kind):
-    """Two drivers outside of pods have one name; gRPC too unlinks whatever has the name that it listened at."""
+async def test_a_second_driver_of_the_same_name_is_refused_and_told_what_to_do(kind):
+    """Two drivers outside of pods have one name; the kubelet can call only one of them."""
     with tempfile.TemporaryDirectory(prefix="dm-") as folder:
         path = Path(folder) / "dra.sock"
-        async with serving(kind, path) as first, serving(kind, path):
+        async with serving(kind, path):
+            for _ in range(2):
+                with pytest.raises(sockets.Served, match=rf"{path}.*stop it.*podUid"):
+                    async with serving(kind, path):
+                        pytest.fail("two serve")
             assert names_in(folder) == ["dra.sock"], "nothing else is left"
-            await first.stop()
-            async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
-                await asyncio.wait_for(channel.channel_ready(), 5)
+            await answers(path)
+        assert names_in(folder) == []
+        async with serving(kind, path):
+            await answers(path)
+
+
+@pytest.mark.parametrize("kind", ["plugin", "registration"])
+async def test_one_of_two_that_start_at_once_serves(kind, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="dm-") as folder:
+        path = Path(folder) / "dra.sock"
+        monkeypatch.setattr(sockets, "make_room", lambda _: None)  # the name is free when either looks
+        async with serving(kind, path):
+            with pytest.raises(sockets.Served):
+                async with serving(kind, path):
+                    pytest.fail("two serve")
+            assert names_in(folder) == ["dra.sock"], "nothing else is left"
+            await answers(path)
+
+
+@pytest.mark.parametrize("kind", ["plugin", "registration"])
+async def test_the_socket_that_a_killed_driver_left_is_replaced(kind):
+    with tempfile.TemporaryDirectory(prefix="dm-") as folder:
+        path = Path(folder) / "dra.sock"
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(path))
+            killed.listen()
+        async with serving(kind, path):
+            await answers(path)
+        assert names_in(folder) == []
+
+
+@pytest.mark.parametrize("kind", ["plugin", "registration"])
+async def test_a_driver_that_ends_leaves_the_socket_of_the_one_that_took_its_name(kind):
+    """Somebody may remove a name by hand; gRPC too unlinks whatever has the name that it listened at."""
+    with tempfile.TemporaryDirectory(prefix="dm-") as folder:
+        path = Path(folder) / "dra.sock"
+        async with serving(kind, path) as first:
+            path.unlink()
+            async with serving(kind, path):
+                assert names_in(folder) == ["dra.sock"], "nothing else is left"
+                await first.stop()
+                await answers(path)
         assert names_in(folder) == []

@@ -8,6 +8,8 @@ import pytest
 
 from dynamic_memory.api.kinds import RESOURCE_SLICES
 from dynamic_memory.fabric.backends.faults import Faults
+from dynamic_memory.kube.errors import Unavailable
+from dynamic_memory.kube.slices import SlicePublisher
 from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
@@ -54,6 +56,43 @@ async def test_nothing_is_written_while_nothing_changes(rig):
     await rig.attached()
     await clock.sleep(200)
     assert rig.api.count("apply", RESOURCE_SLICES) == writes
+
+
+async def test_a_publication_of_which_nobody_knows_whether_it_was_written_is_taken_back(rig, monkeypatch):
+    await rig.start()
+    await rig.until(rig.api.slices)
+    publish, lost = SlicePublisher.publish, []
+
+    async def answer_lost(self, devices):
+        await publish(self, devices)
+        if not lost:
+            lost.append(taints(rig))
+            rig.fabric.inject(Faults())  # what was published before is right again
+            raise Unavailable(504, "Timeout", "no answer")
+
+    monkeypatch.setattr(SlicePublisher, "publish", answer_lost)
+    rig.fabric.inject(Faults(hosts_down={"h1": "link lost"}))
+    await rig.until(lambda: lost)
+    assert lost == [["dynamicmemory.dev/path-down"]]
+    await rig.until(lambda: not taints(rig), seconds=5)
+
+
+async def test_a_slice_that_is_deleted_during_a_publication_is_published_right_after_it(rig, monkeypatch):
+    await rig.start()
+    await rig.until(rig.api.slices)
+    publish, ended = SlicePublisher.publish, []
+
+    async def deleted_at_the_end(self, devices):
+        await publish(self, devices)
+        if not ended:
+            rig.api.remove(RESOURCE_SLICES, rig.api.slices()[0]["metadata"]["name"])
+            await clock.sleep(0.5)  # it is known before this one ends
+            ended.append(clock.monotonic())
+
+    monkeypatch.setattr(SlicePublisher, "publish", deleted_at_the_end)
+    rig.fabric.inject(Faults(hosts_down={"h1": "link lost"}))
+    await rig.until(lambda: ended and rig.api.slices())
+    assert clock.monotonic() - ended[0] < 1
 
 
 async def test_a_path_that_is_down_taints_the_window(rig):

@@ -10,9 +10,12 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.support.certificates import Authority
+from tests.support.fake_fabric import GIB, MIB, FakeRig
 
+from dynamic_memory.fabric.backends.interface import Device, Host
 from dynamic_memory.fabric.client import FabricClient
 from dynamic_memory.fabric.config import ServiceConfig
+from dynamic_memory.fabric.directory import Owner
 from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.fabric.metrics import Metrics
 from dynamic_memory.fabric.server import Server
@@ -134,3 +137,24 @@ async def site(tmp_path, authorities):
     await site.start()
     yield site
     await site.close()
+
+
+@pytest.fixture
+async def rig():
+    """Two clusters on one fabric: c1 with n1, n2 on rack-1 (and a second device), c2 with n1 on rack-2."""
+    return await FakeRig.open(
+        devices=(
+            Device(domain="rack-1", name="cxl0", total=8 * GIB, unit=128 * MIB, attributes={"latencyNs": 250}),
+            Device(domain="rack-1", name="cxl1", total=4 * GIB, unit=128 * MIB),
+            Device(domain="rack-2", name="cxl0", total=2 * GIB, unit=128 * MIB),
+        ),
+        hosts=(
+            Host(domain="rack-1", name="h1", device="port0", window=8 * GIB, max_extents=8),
+            Host(domain="rack-1", name="h2", device="port0", window=8 * GIB, max_extents=8),
+            Host(domain="rack-2", name="h3", device="port0", window=8 * GIB, max_extents=8),
+        ),
+        owners=(
+            Owner(name="c1", nodes={"n1": "h1", "n2": "h2"}, pools=frozenset({"fabric/rack-1"})),
+            Owner(name="c2", nodes={"n1": "h3"}, pools=frozenset({"fabric/rack-2"})),
+        ),
+    )

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dynamic_memory.embedded.apiserver.core import Core
-from dynamic_memory.embedded.apiserver.decoding import decode, duplicate_fields, strict_error
+from dynamic_memory.embedded.apiserver.decoding import decode, strict_error
+from dynamic_memory.embedded.apiserver.duplicates import duplicate_fields
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.patch import managed_fields
 from dynamic_memory.embedded.apiserver.records import Object

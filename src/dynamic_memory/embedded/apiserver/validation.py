@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dynamic_memory.embedded.apiserver import fields
 from dynamic_memory.embedded.apiserver.builtin.prototype import GROUP as PROTOTYPE
-from dynamic_memory.embedded.apiserver.decoding import apply_defaults, drop_nulls
+from dynamic_memory.embedded.apiserver.defaults import apply_defaults
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.names import (
     NameRule,
@@ -21,6 +21,7 @@ from dynamic_memory.embedded.apiserver.names import (
     validate_metadata,
     validate_metadata_update,
 )
+from dynamic_memory.embedded.apiserver.pruning import drop_nulls
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.schema import MISSING, Schema
 

@@ -23,8 +23,8 @@ from dynamic_memory.cel.errors import CompileError, EvaluationError, Fault
 from dynamic_memory.cel.functions.times import parse_duration
 from dynamic_memory.cel.regex import Regex, compile_regex
 from dynamic_memory.embedded.apiserver import fields
-from dynamic_memory.embedded.apiserver.decoding import canonical_quantity
 from dynamic_memory.embedded.apiserver.errors import Cause
+from dynamic_memory.embedded.apiserver.gotypes import canonical_quantity
 from dynamic_memory.embedded.apiserver.schema import MISSING, Schema
 from dynamic_memory.errors import DynamicMemoryError, InvalidInput
 

@@ -15,10 +15,11 @@ from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.feed import PodFeed
 from dynamic_memory.embedded.kubelet.node import Machine, NodeKeeper
 from dynamic_memory.embedded.kubelet.objects import Object, Pod
+from dynamic_memory.embedded.kubelet.parts import Parts
 from dynamic_memory.embedded.kubelet.plugins import Plugins
 from dynamic_memory.embedded.kubelet.pod import PodRecord
 from dynamic_memory.embedded.kubelet.resources import Lack, Resources, amounts, fit, requests
-from dynamic_memory.embedded.kubelet.worker import Parts, Worker
+from dynamic_memory.embedded.kubelet.worker import Worker
 from dynamic_memory.embedded.runtime.runtime import Runtime
 from dynamic_memory.host.interface import Host
 from dynamic_memory.kube.errors import ApiError

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dynamic_memory.embedded.apiserver import fields
-from dynamic_memory.embedded.apiserver.crd.structural import check_schema, field_schema
+from dynamic_memory.embedded.apiserver.crd.structural import check_schema
+from dynamic_memory.embedded.apiserver.crd.validations import field_schema
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.names import dns1035_label, dns_subdomain
 from dynamic_memory.embedded.apiserver.resource import Context, Strategy

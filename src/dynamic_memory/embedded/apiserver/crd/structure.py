@@ -10,7 +10,7 @@ from dynamic_memory.cel.environments.validation import compile_message, compile_
 from dynamic_memory.embedded.apiserver.builtin.models import schema_of
 from dynamic_memory.embedded.apiserver.schema import Rule, Schema
 
-__all__ = ["read_schema", "root_schema", "with_object_fields"]
+__all__ = ["kind_of", "read_schema", "root_schema", "with_object_fields"]
 
 _PLAIN: Final = {
     "type": "type",
@@ -36,6 +36,12 @@ _PLAIN: Final = {
     "x-kubernetes-map-type": "map_type",
 }
 _META: Final = {"name": {"type": "string", "maxLength": 253}, "generateName": {"type": "string", "maxLength": 252}}
+
+
+def kind_of(source: Mapping[str, Any]) -> str:
+    """Return the type that a JSON schema names, also one that is not valid; empty if it names none."""
+    kind = source.get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def read_schema(source: Mapping[str, Any], *, root: bool = False) -> Schema:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the containers of a pod in their order, and again after they ended, with the back-off of the real kubelet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dynamic_memory.embedded.kubelet import cdi
+from dynamic_memory.embedded.kubelet.parts import Parts
+from dynamic_memory.embedded.kubelet.pod import ContainerRecord, PodRecord
+from dynamic_memory.embedded.kubelet.reports import Reports
+from dynamic_memory.embedded.runtime.container import Ended
+from dynamic_memory.embedded.runtime.plugins import PluginRefused
+from dynamic_memory.errors import InvalidInput
+from dynamic_memory.process import clock
+
+__all__ = ["Starter"]
+
+RESET = 2.0
+"""A container that ran for this many times the longest back-off starts its back-off anew."""
+
+
+class Starter:
+    """Starts the containers of one pod.
+
+    Args:
+        parts: of its node.
+        record: of the pod.
+        reports: of the pod.
+        later: asks for another look at the pod, in so many seconds.
+
+    """
+
+    def __init__(self, parts: Parts, record: PodRecord, reports: Reports, later: Callable[[float], None]) -> None:
+        self._parts = parts
+        self._record = record
+        self._reports = reports
+        self._later = later
+
+    async def start_due(self) -> bool:
+        """Start what is to be started now; False if something could not be."""
+        record, good = self._record, True
+        for each in record.containers:
+            if each.current is None or (each.ended and record.should_restart(each)):
+                good = await self._start(each) and good
+            # the next one waits until this one is through
+            if each.init and not each.succeeded and not (each.sidecar and each.running):
+                return good
+        return good
+
+    async def _start(self, each: ContainerRecord) -> bool:
+        if each.current is not None and self._backs_off(each, each.current.ended):
+            return True
+        record, parts = self._record, self._parts
+        log_file = self._folder() / each.name / f"{each.restarts + (each.current is not None)}.log"
+        try:
+            spec = parts.container(record, each, log_file)
+        except cdi.UnresolvableDevices as error:
+            return self._not_started(each, "CreateContainerError", str(error))
+        except InvalidInput as error:
+            return self._not_started(each, "CreateContainerConfigError", str(error))
+        allocated = each.allocated
+        try:
+            started = await parts.runtime.create(record.uid, spec)
+        except PluginRefused as refused:
+            return self._not_started(each, "CreateContainerError", f"failed to create containerd container: {refused}")
+        if each.current is not None:
+            each.last = each.current
+            each.restarts += 1
+        each.actual = allocated
+        each.current = started
+        each.waiting = ("", "")
+        self._reports.tell("Normal", "Started", "Container started", each.name)
+        return True
+
+    def _not_started(self, each: ContainerRecord, reason: str, message: str) -> bool:
+        each.waiting = (reason, message)
+        self._reports.tell("Warning", "Failed", f"Error: {message}", each.name)
+        self._later(self._parts.periods.prepare)
+        return False
+
+    def _backs_off(self, each: ContainerRecord, ended: Ended | None) -> bool:
+        """Tell whether a container that ended has to wait still; its first restart has not."""
+        periods = self._parts.periods
+        if ended is None or each.current is None:
+            return False
+        if (ended.at - each.current.started).total_seconds() > RESET * periods.back_off_most:
+            each.back_off = 0.0
+        rest = each.back_off - (clock.now() - ended.at).total_seconds()
+        if rest <= 0:
+            each.back_off = min(float(periods.back_off_most), max(float(periods.back_off), each.back_off * 2))
+            return False
+        if each.waiting[0] != "CrashLoopBackOff":
+            message = f"back-off {_duration(each.back_off)} restarting failed container={each.name} pod={self._long()}"
+            each.waiting = ("CrashLoopBackOff", message)
+            self._reports.tell("Warning", "BackOff", message.replace("pod=", "in pod ", 1), each.name)
+        self._later(rest + 0.001)
+        return True
+
+    def _folder(self) -> Path:
+        meta = self._record.object.metadata
+        return self._parts.folder / "pods" / f"{meta.namespace}_{meta.name}_{meta.uid}"
+
+    def _long(self) -> str:
+        meta = self._record.object.metadata
+        return f"{meta.name}_{meta.namespace}({meta.uid})"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as Go prints it: 10s, 1m20s, 5m0s."""
+    whole = int(seconds)
+    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{seconds:g}s"  # noqa: PLR2004 - a minute

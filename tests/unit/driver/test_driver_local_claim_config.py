@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of claims for the node's own memory: the mode, and memory as a file system."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.machine import MIB
+from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result, spec
+
+from dynamic_memory.driver.claims import RefusedClaim
+from dynamic_memory.driver.config import LocalConfig
+from dynamic_memory.driver.grants import Mode
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+async def rig(rig, tmp_path):
+    made = LocalRig(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_the_mode_comes_from_claim_class_and_driver_in_this_order(rig):
+    plain = rig.add(local_claim(name="a"))
+    by_class = parameters(mode="advise") | {"source": "FromClass"}
+    from_class = rig.add(local_claim(name="b", config=[by_class], pods=("p2",)))
+    from_claim = rig.add(local_claim(name="c", config=[parameters(mode="protect"), by_class], pods=("p3",)))
+    modes = []
+    for ref in (plain, from_class, from_claim):
+        await rig.prepare(ref)
+        modes.append(rig.record(ref).local[0].mode)
+    assert modes == [Mode.LIMIT, Mode.ADVISE, Mode.PROTECT]
+    await rig.stop()
+    await rig.start(LocalConfig(root=rig.root, mode=Mode.ADVISE))
+    other = rig.add(local_claim(name="d", pods=("p4",)))
+    await rig.prepare(other)
+    assert rig.record(other).local[0].mode is Mode.ADVISE
+
+
+async def test_a_configuration_is_for_the_requests_that_it_names(rig):
+    config = [parameters(mode="advise") | {"requests": ["b"]}]
+    ref = rig.add(local_claim(result(request="a"), result(request="b"), config=config))
+    await rig.prepare(ref)
+    assert [grant.mode for grant in rig.record(ref).local] == [Mode.LIMIT, Mode.ADVISE]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mode": "most"},
+        {"mod": "limit"},
+        {"kind": "FarMemoryConfig"},
+        {"apiVersion": "dynamicmemory.dev/v2"},
+        {"fileSystem": {}},
+        {"fileSystem": {"path": "mnt"}},
+        {"fileSystem": {"path": "/mnt/../etc"}},
+        {"fileSystem": {"path": "/proc/x"}},
+        {"fileSystem": {"path": "/"}},
+        {"fileSystem": {"path": "/mnt/a,b"}},
+    ],
+)
+async def test_a_configuration_that_is_none_is_refused_with_its_path(rig, fields):
+    with pytest.raises(RefusedClaim, match=r"request mem: config\[0\].opaque.parameters"):
+        await rig.prepare(rig.add(local_claim(config=[parameters(**fields)])))
+    assert rig.specs() == []
+
+
+async def test_memory_as_a_file_system_has_the_claimed_size_and_node(rig):
+    config = [parameters(fileSystem={"path": "/mnt/dynamic-memory"})]
+    ref = rig.add(local_claim(result(), result(device="numa2-4ki", size="1Gi"), config=config))
+    await rig.prepare(ref)
+    assert spec(rig, ref)["devices"][0]["containerEdits"]["mounts"][0] == {
+        "hostPath": "tmpfs",
+        "containerPath": "/mnt/dynamic-memory",
+        "type": "tmpfs",
+        "options": ["rw", "nosuid", "nodev", f"size={1536 * MIB}", "mpol=bind:0,2"],
+    }
+
+
+async def test_huge_pages_are_no_file_system_of_ours(rig):
+    config = [parameters(fileSystem={"path": "/mnt/dynamic-memory"})]
+    with pytest.raises(RefusedClaim, match="emptyDir of medium HugePages-2Mi"):
+        await rig.prepare(rig.add(local_claim(result(device="numa0-2mi", size="2Mi"), config=config)))
