@@ -13,6 +13,8 @@ from tests.cluster.support.processes import eventually
 from tests.kernel.support.node_driver import NodeDriver, memtest_pod
 
 MI = 1 << 20
+SHARES = (("one", "8Mi", 0), ("two", "4Mi", 1))
+"""Container, size, NUMA node."""
 PROVISION = {
     "kind": "HugePageProvision",
     "metadata": {"name": "kernel-tests"},
@@ -87,14 +89,14 @@ def test_validate_finds_this_node_fit(machine, driver):
 
 
 @pytest.mark.parametrize("numa", [0, 1])
-def test_a_pod_maps_exactly_the_huge_pages_that_it_claimed(driver, numa):
+def test_O12_a_pod_maps_exactly_the_huge_pages_that_it_claimed(driver, numa):
     claim = [request("dra.hugepages-2m", "8Mi", numa)]
     got = result(driver, f"exact-{numa}", claim, "--size 8Mi --hugetlb 2Mi --numa single")
     assert got["reason"] == "Succeeded", got
     assert got["nodes"] == {str(numa): 8 * MI}
 
 
-def test_a_pod_gets_not_a_page_more_than_it_claimed(driver):
+def test_O12_a_pod_gets_not_a_page_more_than_it_claimed(driver):
     claim = [request("dra.hugepages-2m", "8Mi", 0)]
     got = result(driver, "more", claim, "--size 10Mi --hugetlb 2Mi --should-fail")
     assert got["reason"] == "FailedAsExpected", got
@@ -107,6 +109,68 @@ def test_memory_comes_from_the_node_that_was_claimed(driver, numa):
     got = result(driver, f"pinned-{numa}", claim, "--size 48Mi --numa single", limits)
     assert got["reason"] == "Succeeded", got
     assert set(got["nodes"]) == {str(numa)}
+
+
+def test_N5_N6_N14_N17_S10_the_cgroups_of_a_pod_say_what_each_container_has_claimed(machine, driver):
+    """Two containers, each with a request of one claim; one of them is resized, the other ends."""
+    requests = [{**request("dra.hugepages-2m", size, numa), "name": f"of-{name}"} for name, size, numa in SHARES]
+    memory = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}}
+    containers = [
+        {
+            "name": name,
+            "image": BUSYBOX,
+            "imagePullPolicy": "Never",
+            "command": ["sh", "-c", f"echo {name} > /dev/null; exec sleep 3600"],
+            "resources": {**memory, "claims": [{"name": "mem", "request": f"of-{name}"}]},
+        }
+        for name, _, _ in SHARES
+    ]
+    template, pod = memtest_pod("cgroups", machine.name, BUSYBOX, requests, "")
+    pod["spec"] |= {"containers": containers, "volumes": []}
+    driver.api.create(template, "default")
+    uid = driver.api.create(pod, "default")["metadata"]["uid"]
+
+    def cgroup(container: str = "") -> str:
+        path = f"/sys/fs/cgroup/kubepods/burstable/pod{uid}"
+        if not container:
+            return path
+        statuses = driver.api.get("Pod", "cgroups", "default")["status"]["containerStatuses"]
+        (found,) = [status["containerID"] for status in statuses if status["name"] == container]
+        return f"{path}/{found.removeprefix('containerd://')}"
+
+    def pages(path: str) -> set[int]:
+        """Limits of 2 MiB pages, of what is used and of what is reserved."""
+        return {int(line) for line in machine.sh(f"cat {path}/hugetlb.2MB.max {path}/hugetlb.2MB.rsvd.max").split()}
+
+    try:
+        eventually(
+            lambda: driver.api.get("Pod", "cgroups", "default")["status"].get("phase") == "Running", 240, "it runs"
+        )
+        for name, size, numa in SHARES:
+            assert pages(cgroup(name)) == {int(size.removesuffix("Mi")) * MI}, name
+            assert machine.sh(f"cat {cgroup(name)}/cpuset.mems") == str(numa)
+        assert pages(cgroup()) == {12 * MI}
+
+        bigger = {"requests": {"memory": "96Mi"}, "limits": {"memory": "96Mi"}}
+        driver.api.patch(
+            "Pod",
+            "cgroups",
+            {"spec": {"containers": [{"name": "one", "resources": bigger}]}},
+            "default",
+            style="strategic",
+            subresource="resize",
+        )
+        eventually(
+            lambda: machine.sh(f"cat {cgroup('one')}/memory.max") == str(96 * MI), 60, "it is resized", every=0.5
+        )
+        assert pages(cgroup("one")) == {8 * MI}
+        assert machine.sh(f"cat {cgroup('one')}/cpuset.mems") == "0"
+
+        machine.sh(f"kill -9 $(cat {cgroup('two')}/cgroup.procs)")
+        eventually(lambda: pages(cgroup()) == {8 * MI}, 60, "the pod has the pages of the one that is left", every=0.5)
+    finally:
+        driver.api.delete("Pod", "cgroups", "default", missing_ok=True)
+        driver.api.delete("ResourceClaimTemplate", "cgroups", "default", missing_ok=True)
 
 
 def test_after_all_pods_nothing_is_left(machine, driver):
