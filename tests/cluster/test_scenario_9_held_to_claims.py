@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,10 @@ def _devices(cluster: Cluster) -> list[Any]:
     return [item for item in cluster.api.list("ResourceSlice") if item["spec"]["pool"]["name"] == pool]
 
 
-def pod(stage: Scene, name: str, *, claimed: bool = True, env: dict[str, str] | None = None) -> None:
+def pod(
+    stage: Scene, name: str, *, claimed: bool = True, env: dict[str, str] | None = None, gate: Path | None = None
+) -> None:
+    """Make a pod; with a gate, an init container holds the other back until that file is there."""
     container: dict[str, Any] = {
         "name": "main",
         "image": BUSYBOX,
@@ -52,6 +56,17 @@ def pod(stage: Scene, name: str, *, claimed: bool = True, env: dict[str, str] | 
         container["resources"]["claims"] = [{"name": "mem"}]
         spec["resourceClaims"] = [{"name": "mem", "resourceClaimTemplateName": "limited"}]
     spec["containers"] = [container]
+    if gate is not None:
+        spec["volumes"] = [{"name": "gate", "hostPath": {"path": str(gate.parent), "type": "Directory"}}]
+        spec["initContainers"] = [
+            {
+                "name": "first",
+                "image": BUSYBOX,
+                "imagePullPolicy": "Never",
+                "command": ["sh", "-c", f"until [ -e /gate/{gate.name} ]; do sleep 0.1; done"],
+                "volumeMounts": [{"name": "gate", "mountPath": "/gate", "readOnly": True}],
+            }
+        ]
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
     stage.world.api.create(body, stage.namespace)
 
@@ -90,6 +105,39 @@ def test_containers_get_what_their_claims_say_over_restarts_of_everything(stage:
     stage.world.wait_running("late", stage.namespace, timeout=120)
     assert [limit(stage, cluster, name) for name in ("claims", "late", "plain")] == [SIZE, SIZE, LIMIT]
     gone(stage, "claims", "plain", "late")
+
+
+def test_a_driver_that_dies_between_prepare_and_start_still_holds_the_container_to_its_claim(
+    stage: Scene, cluster: Cluster
+) -> None:
+    node, world = cluster.node, stage.world
+    driver = f"driver-{node.name}"
+    # it has prepared, and dies before the kubelet hears of it
+    world.kill(driver)
+    world.start_driver(node.name, "driver.prepared")
+    pod(stage, "unanswered")
+    world.died(driver)
+    world.start_driver(node.name)
+    # it dies when the kubelet knows, and before the container is made
+    gate = world.folder / "gate" / "open"
+    gate.parent.mkdir()
+    pod(stage, "answered", gate=gate)
+
+    def waits() -> bool:
+        found = world.api.get("Pod", "answered", stage.namespace)
+        states = found["status"].get("initContainerStatuses") or [{"state": {}}]
+        return "running" in states[0]["state"]
+
+    eventually(waits, 60, "the init container runs")
+    world.kill(driver)
+    world.start_driver(node.name)
+    gate.touch()
+    for name in ("unanswered", "answered"):
+        world.wait_running(name, stage.namespace, timeout=90)
+        # a container that started before the plugin was back is mended when it is
+        eventually(lambda name=name: limit(stage, cluster, name) == SIZE, 20, f"{name} is held to its claim")
+    gone(stage, "unanswered", "answered")
+    assert not list(world.cdi_dir(node.name).glob("dra.memory-claim-*.json"))
 
 
 def test_S8_a_pod_that_names_the_claim_of_another_is_refused_and_told_why(stage: Scene, cluster: Cluster) -> None:

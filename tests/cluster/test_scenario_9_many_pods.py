@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenario 9 with as many pods as a kubelet takes at once: claims, and what the kubelet tells others of them.
 
-The kubelet starts a hundred pods without claims, then a hundred with a claim each, as fast as it can: what claims add is
-the ratio of the two. While they run, the kubelet's pod resources (KEP-3695) name the device and the CDI device of each.
+The kubelet starts a hundred pods without claims, then a hundred with a claim each, as fast as it can: what claims add
+is the ratio of the two. While they run, the kubelet's pod resources (KEP-3695) name the device and the CDI device of each.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def started(stage: Scene, prefix: str, *, claimed: bool) -> float:
 def ended(stage: Scene, prefix: str) -> None:
     for number in range(COUNT):
         stage.world.api.delete("Pod", f"{prefix}-{number}", stage.namespace)
-    eventually(lambda: not stage.world.api.list("Pod", stage.namespace), PATIENCE, f"pods {prefix} are gone", every=0.25)
+    eventually(
+        lambda: not stage.world.api.list("Pod", stage.namespace), PATIENCE, f"pods {prefix} are gone", every=0.25
+    )
 
 
 def pod_resources(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str, str, str, str]]:
@@ -110,7 +112,9 @@ def pod_resources(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str,
 
 def limits(cluster: Cluster) -> list[int]:
     """Memory limits of all cgroups below the kubelet's, in bytes."""
-    script = "find /sys/fs/cgroup -path '*kubepods*' '(' -name memory.max -o -name memory.limit_in_bytes ')' | xargs cat"
+    script = (
+        "find /sys/fs/cgroup -path '*kubepods*' '(' -name memory.max -o -name memory.limit_in_bytes ')' | xargs cat"
+    )
     return [int(line) for line in cluster.node.run("sh", "-c", script).stdout.split() if line.isdigit()]
 
 
