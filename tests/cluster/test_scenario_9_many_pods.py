@@ -2,7 +2,7 @@
 """Scenario 9 with as many pods as a kubelet takes at once: claims, and what the kubelet tells others of them.
 
 The kubelet starts a hundred pods without claims, then a hundred with a claim each, as fast as it can: what claims add
-is the ratio of the two. While they run, the kubelet's pod resources (KEP-3695) name the device and the CDI device of each.
+is the ratio of the two. While they run, the kubelet's pod resources (KEP-3695) name the devices of each.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class Preparer:
         if share is None and not local:
             # results of other drivers only: nothing of ours to do, and nothing to give
             return []
-        self._check_enforced(ref)
+        self._check_enforced(ref, local)
         owner = await self._owner(ref, claim) if local else None
         region = None
         if share is not None:
@@ -159,10 +159,9 @@ class Preparer:
         passed("prepared")
         return self._devices(share, given, ids)
 
-    def _check_enforced(self, ref: ClaimRef) -> None:
-        """Refuse while nobody would hold containers to the claim: a runtime starts them all the same."""
-        # a driver that does not hold the node's lock is not the one that is connected
-        why = self._node.unenforced() if self._node.active else ""
+    def _check_enforced(self, ref: ClaimRef, local: tuple[Grant, ...]) -> None:
+        """Refuse where nobody would hold containers to the claim: a runtime starts them all the same."""
+        why = self._node.unenforced(local)
         if why:
             raise NotReady("", f"claim {ref}: containers could not be held to it: {why}")
 

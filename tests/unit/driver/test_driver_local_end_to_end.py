@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dynamic_memory.driver.local_preflight import NotFit, check_node
 from prometheus_client import REGISTRY
 from tests.support.fake_kube import FakeKube
 from tests.support.fake_kubelet import FakeKubelet
@@ -22,7 +23,6 @@ from tests.unit.driver.local_rig import local_claim, pod_body, result
 from dynamic_memory.api.kinds import NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from dynamic_memory.driver.config import DriverConfig, LocalConfig
 from dynamic_memory.driver.driver import Driver
-from dynamic_memory.driver.local_preflight import NotFit, check_node
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.errors import UnknownDevice
 from dynamic_memory.fabric.none import NoFabric
