@@ -71,7 +71,7 @@ async def measure(folder: Path) -> None:
     kube.put(NODES, {"metadata": {"name": "n1", "uid": "node-uid"}})
     config = DriverConfig(
         host=HostConfig(root=root),
-        local=LocalConfig(root=root),
+        local=LocalConfig(root=root, preflight="off"),
         node_name="n1",
         kubelet_root=str(folder / "k"),
         cdi_dir=str(folder / "cdi"),

@@ -474,7 +474,7 @@ async def test_the_mode_comes_from_claim_class_and_driver_in_this_order(rig):
         modes.append(rig.record(ref).local[0].mode)
     assert modes == [Mode.LIMIT, Mode.ADVISE, Mode.PROTECT]
     await rig.stop()
-    await rig.start(LocalConfig(root=rig.root, mode=Mode.ADVISE))
+    await rig.start(LocalConfig(root=rig.root, mode=Mode.ADVISE, preflight="off"))
     other = rig.add(local_claim(name="d", pods=("p4",)))
     await rig.prepare(other)
     assert rig.record(other).local[0].mode is Mode.ADVISE
