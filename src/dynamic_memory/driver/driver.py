@@ -181,7 +181,7 @@ class Driver:
 
     def _pod_lives(self, uid: str) -> bool:
         """Tell whether a pod is on the node; without a runtime that tells, the API alone decides."""
-        if self._nri is None or self._nri.absent:
+        if self._nri is None or self._nri.never:
             return False
         # while the runtime is away nobody knows, and nothing is handed on
         return bool(self._nri.why_not()) or self._nri.plugin.pods.get(uid) is not None

@@ -12,7 +12,7 @@ A claim needs something of the node for what it asks:
 
 Where the node lacks it (a gap) the claim is refused with the sentence that says why and how to mend it, and all others
 are given: the driver never stands still because of a node's runtime. While the connection to a runtime that has NRI is
-lost, for seconds, all claims wait: what starts in between would start without its placement.
+lost, for a minute at most, all claims wait: what starts in between would start without its placement.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ UNENFORCED = Gauge(
 CONTAINERD = "containerd"
 ADVISE = "; a claim of mode `advise` is given without"
 TURN_ON = "turn NRI on (containerd: `dynamic-memory setup-runtime`) and restart the runtime"
+LOOK = "NRI does not work with this runtime: see the logs of driver and runtime"
 NO_NRI = (
     "the driver's configuration (driver.yaml, ConfigMap `driver` in deploy/40-config.yaml) has no `nri`: add the line "
     "`nri: {}`"
@@ -66,7 +67,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         wanted: the configuration has `nri`.
         lost: why it is not there for the moment.
-        absent: why the runtime has no NRI.
+        absent: why there is no NRI, or none that works.
+        off: nobody listens: it is off, or the runtime has none.
         runtime: name of the runtime, while it is connected.
 
     """
@@ -74,6 +76,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     wanted: bool
     lost: str = ""
     absent: str = ""
+    off: bool = True
     runtime: str = ""
 
 
@@ -119,7 +122,8 @@ def gaps_of(found: Sequence[Finding], link: Link, *, real: bool = True) -> dict[
             gaps.setdefault(Need.HUGEPAGES, []).append(hugetlb.text)
     if link.absent:
         nri = bad.get(Check.RUNTIME_NRI)
-        gaps.setdefault(Need.LIMITS, []).append(f"{link.absent}; {nri.text if nri is not None else TURN_ON}")
+        mend = (nri.text if nri is not None else TURN_ON) if link.off else LOOK
+        gaps.setdefault(Need.LIMITS, []).append(f"{link.absent}; {mend}")
     if real and not link.wanted:
         gaps.setdefault(Need.LIMITS, []).append(NO_NRI)
     return {need: "; ".join(gaps[need]) for need in Need if need in gaps}
@@ -209,5 +213,6 @@ class Enforcement:
             wanted=True,
             lost="" if absent else why,
             absent=why if absent else "",
+            off=self._link.nobody,
             runtime=runtime.name if runtime is not None else "",
         )

@@ -3,8 +3,8 @@
 
 A runtime without its plugin starts containers all the same. So Prepare refuses claims while the connection is lost, and
 what the plugin must know of the node is read before it connects, never while a container waits. Where nobody has ever
-listened at the socket, or not for a minute, the runtime has no NRI: that is a state to live with (see `enforcement`),
-not one to wait out.
+listened at the socket, or no connection came about for a minute, that is a state to live with (see `enforcement`), not
+one to wait out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONNECTED = Gauge("dynamic_memory_driver_nri_connected", "Whether the runtime is
 LOOK_AGAIN = 10.0
 """Seconds between looks at the node; a memory block that comes online may be the first of a node."""
 GONE = 60.0
-"""Seconds without anybody at the socket after which a runtime that had NRI has none: it restarts in less."""
+"""Seconds without a connection after which it is not waited for any more: a runtime restarts in less."""
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -77,8 +77,10 @@ class NriLink:
         self._ready = ready
         self._socket = config.socket
         self._ever = self._another = False
-        self._nobody_since: float | None = None
+        self._away_since: float | None = None
         self._absent = False
+        self.nobody = False
+        """Whether nobody listened when it was last tried."""
         self.changed: Callable[[], None] = lambda: None
         """Called when anything of the connection may have changed."""
         self._reader = TopologyReader(root)
@@ -105,8 +107,13 @@ class NriLink:
 
     @property
     def absent(self) -> bool:
-        """Whether the runtime has no NRI, as far as can be told."""
+        """Whether there is no NRI, or none that works, and it is not to be waited for."""
         return not self._socket.exists() if self._another else self._absent
+
+    @property
+    def never(self) -> bool:
+        """Whether the runtime has no NRI: nobody has ever listened."""
+        return self.absent and not self._ever
 
     @property
     def runtime(self) -> Runtime | None:
@@ -115,7 +122,7 @@ class NriLink:
 
     def left_to_another(self) -> None:
         """Take note that another process of the driver is the one that is connected."""
-        self._another = True
+        self._another, self.nobody = True, not self._socket.exists()
         self._ready.set("nri", True, degraded=self.why_not())
         self.changed()
 
@@ -170,17 +177,18 @@ class NriLink:
         )
 
     def _told(self, connected: bool, why: str) -> None:
+        nobody = not connected and self.stub.nobody_listens
         self._ever = self._ever or connected
-        if connected or not self.stub.nobody_listens:
-            self._nobody_since = None
-        elif self._nobody_since is None:
-            self._nobody_since = clock.monotonic()
-        self._absent = self._nobody_since is not None and (
-            not self._ever or clock.monotonic() - self._nobody_since >= GONE
-        )
-        self._why = "" if connected else self._nobody() if self._absent else why or "the runtime is not connected"
+        if connected:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = clock.monotonic()
+        long = self._away_since is not None and clock.monotonic() - self._away_since >= GONE
+        self._absent = long or (nobody and not self._ever)
+        self.nobody = nobody
+        self._why = "" if connected else self._nobody() if nobody else why or "the runtime is not connected"
         CONNECTED.set(1 if connected else 0)
-        if self._absent:
+        if self._absent and nobody:
             self._ready.set("nri", True, degraded=self._why)
         else:
             self._ready.set("nri", connected, self._why)

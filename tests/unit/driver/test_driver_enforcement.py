@@ -278,6 +278,33 @@ async def test_O7_a_connection_that_is_lost_holds_everything_back_until_it_is_gi
         monkeypatch.setattr(nri_link, "GONE", 0.0)
         await rig.until(lambda: "[+]nri (degraded)" in rig.report())
         assert (await given(rig, refs))[0] == WITHOUT_LIMITS
+        assert rig.driver._pod_lives("uid-p1"), "containers may run on while their runtime is away"
+
+
+async def test_O7_a_runtime_that_refuses_the_plugin_does_not_stop_the_node(tmp_path, monkeypatch):
+    monkeypatch.setattr(nri_link, "GONE", 0.0)
+    rig = Machine(tmp_path, GOOD)
+
+    async def hang_up(_reader, writer):
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang_up, rig.runtime.path)
+    try:
+        await rig.start()
+        await rig.until(lambda: "no limits" in rig.report())
+        assert "[-]nri" in rig.report(), "somebody has to look"
+        got, why = await given(rig, claims(rig))
+        assert got == WITHOUT_LIMITS
+        assert "NRI does not work with this runtime" in why["limit"]
+    finally:
+        await rig.stop()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_without_nri_the_api_alone_says_whether_a_pod_lives(tmp_path):
+    async with machine(tmp_path, GOOD) as rig:
+        assert not rig.driver._pod_lives("uid-p1")
 
 
 @pytest.mark.parametrize(
@@ -332,7 +359,9 @@ async def test_a_second_driver_does_not_give_what_the_first_would_refuse(tmp_pat
             await rig.until(lambda: "[+]nri (degraded)" in second._ready.report())
             assert not second.node.active
             rig.driver = second
-            assert (await given(rig, refs))[0] == WITHOUT_LIMITS
+            got, why = await given(rig, refs)
+            assert got == WITHOUT_LIMITS
+            assert "turn NRI on" in why["limit"] or "NRI is off" in why["limit"]
         finally:
             rig.driver = first
             task.cancel()
