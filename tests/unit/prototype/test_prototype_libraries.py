@@ -191,7 +191,8 @@ def test_generated_memory_of_a_node_is_what_its_driver_publishes(tmp_path: Path,
     pools = {2 << 20: 32, 1 << 30: 1}
     nodes = [machine.Node(n, size + (64 << 20) + (1 << 30), f"{4 * n}-{4 * n + 3}", pools, tier=None) for n in (0, 1)]
     topology = TopologyReader(machine.build(tmp_path, nodes)).read()
-    published = device_bodies(local_devices(topology, {}).values(), {}, base_page=4096, since={})
+    devices = local_devices(topology, {}).values()
+    published = device_bodies(devices, {}, base_page=4096, since={}, held=lambda _device: True)
 
     *classes, made = generate_memory(shape, classes=True)
 

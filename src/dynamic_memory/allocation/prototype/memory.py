@@ -142,6 +142,7 @@ def _local(shape: MemoryShape) -> Iterator[dict[str, Any]]:
                     "tier": {"string": "dram"},
                     "distance": {"int": 10},
                     "cpus": {"bool": True},
+                    "enforced": {"bool": True},
                 },
                 "capacity": {names.CAPACITY_SIZE: _local_capacity(size, page)},
             }
