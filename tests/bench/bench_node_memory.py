@@ -74,7 +74,7 @@ async def node(folder: Path, count: int) -> AsyncIterator[Bench]:
     kube.put(NODES, {"metadata": {"name": "n1", "uid": "node-uid"}})
     config = DriverConfig(
         host=HostConfig(root=root),
-        local=LocalConfig(root=root),
+        local=LocalConfig(root=root, preflight="off"),
         node_name="n1",
         kubelet_root=str(folder / "k"),
         cdi_dir=str(folder / "cdi"),

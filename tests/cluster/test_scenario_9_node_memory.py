@@ -37,7 +37,8 @@ while true; do sleep 0.2; done
 def stage(cluster: Cluster, rights: None) -> Iterator[Scene]:
     """A driver with local memory on the real node, and a template for some of it as a file system."""
     cluster.node.wait()
-    with scene(cluster, 0, nodes=[cluster.node], driver={"local": {"root": "/", "rescan": "1s"}}) as made:
+    driver = {"local": {"root": "/", "rescan": "1s", "preflight": "report"}}  # without NRI nothing is held
+    with scene(cluster, 0, nodes=[cluster.node], driver=driver) as made:
         made.world.start()
         eventually(lambda: _devices(cluster), 20, "the node's own memory is published")
         spec = claim_spec()

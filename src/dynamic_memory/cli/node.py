@@ -213,8 +213,8 @@ def inspect(what: str, root: Path) -> None:
 def validate(root: Path, cgroup_root: str | None, containerd_config: Path, *, strict: bool) -> None:
     """Check that claims of this node's memory can be enforced: one line a check, 1 if something refuses.
 
-    PASS is well. DEGRADED says what will not be enforced. REFUSED says why the driver does not serve this node's
-    memory, and how to mend it.
+    PASS is well. DEGRADED says what will not be enforced. REFUSED says why the driver refuses claims that need it, and
+    how to mend it.
 
     \b
     Example:

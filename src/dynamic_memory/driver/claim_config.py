@@ -36,7 +36,9 @@ FORBIDDEN = ("/proc", "/sys", "/dev")
 
 
 class FileSystem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The memory as a file system: a tmpfs of the claimed size, its pages on the claimed node.
+    """The memory as a file system of the claimed size, its pages on the claimed node.
+
+    A tmpfs for ordinary memory, a hugetlbfs for huge pages.
 
     Attributes:
         path: where the container finds it; made by the runtime.

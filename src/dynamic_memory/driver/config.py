@@ -85,7 +85,8 @@ class LocalConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
         mode: how memory is enforced where a claim does not say.
         node_allocatable: `auto` writes the KEP-5517 mapping where the cluster stores it; `off` never does.
         metadata: give containers the file that describes their devices (KEP-5304).
-        preflight: `enforce` refuses to start where limits would not be there; `report` logs it; `off` does not look.
+        preflight: `enforce` refuses claims that this node cannot hold containers to (see `enforcement`); `report` says
+            so and gives them all the same; `off` does not look at the node.
         cgroup_root: where the host's cgroups are mounted.
         containerd_config: the host's configuration of containerd; it is looked at if it can be read.
 
@@ -142,7 +143,8 @@ class DriverConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
         fabric: where the service is; null on a node that has no fabric.
         host: the Linux of this node, real or simulated.
         local: the node's own memory; null to leave it to others.
-        nri: holds containers to their claims; null leaves them to what the claim's CDI file says.
+        nri: holds containers to their claims; null leaves them to what the claim's CDI file says, so that claims that
+            need more are refused (`local.preflight`).
         node_name: name of the Node object; default: $NODE_NAME, else the host name.
         pod_uid: tells the sockets of two driver pods apart; default: $POD_UID; empty outside a pod.
         namespace: where the certificate authority of this cluster's roles is; default: $POD_NAMESPACE, else

@@ -16,6 +16,7 @@ from dynamic_memory.driver import kubelet_state, reboot, sockets
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import DriverConfig
+from dynamic_memory.driver.enforcement import Enforcement
 from dynamic_memory.driver.health import Condition
 from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.lock import NodeLock
@@ -106,7 +107,15 @@ class Driver:
             self._nri = NriLink(
                 config.nri, self.node.records, host, root=root, ready=self._ready, own=own, whole=config.one_machine
             )
-            self.node.unenforced = self._nri.why_not
+        real = not host.simulated or (config.local is not None and config.local.root is not None)
+        self._enforcement = Enforcement(config, self._nri, self._ready, real=real)
+        self.node.unenforced = self._enforcement.why_not
+        if self.node.local is not None:
+            self.node.local.held = self._enforcement.holds
+            self._enforcement.changed = self.node.local.changed
+        self._runtime_changed = asyncio.Event()
+        if self._nri is not None:
+            self._nri.changed = self._runtime_changed.set
         preparer = Preparer(self.node)
         self._owners = Owners(self.node, preparer, self._pod_lives)
         self._reconciler = Reconciler(self.node)
@@ -129,6 +138,8 @@ class Driver:
         """
         for check in ("kubelet", "fabric", "slices", "node lock", *(("nri",) if self._nri is not None else ())):
             self._ready.set(check, False, "starting")
+        await asyncio.to_thread(self._enforcement.look)
+        self._enforcement.tell()
         self.node.boot_id = await self.node.host.boot_id()
         await self.node.records.load()
         if self.node.local is not None:
@@ -148,6 +159,7 @@ class Driver:
                         lambda ok, why: self._ready.set("api server", ok, why),
                     )
                 )
+                group.create_task(self._follow_runtime())
                 group.create_task(self._lead())
                 group.create_task(self._register())
         finally:
@@ -170,8 +182,19 @@ class Driver:
 
     def _pod_lives(self, uid: str) -> bool:
         """Tell whether a pod is on the node; without a runtime that tells, the API alone decides."""
+        if self._nri is None or self._nri.never:
+            return False
         # while the runtime is away nobody knows, and nothing is handed on
-        return self._nri is not None and (bool(self._nri.why_not()) or self._nri.plugin.pods.get(uid) is not None)
+        return bool(self._nri.why_not()) or self._nri.plugin.pods.get(uid) is not None
+
+    async def _follow_runtime(self) -> None:
+        """Look at the node again when a runtime has connected: it may have been set up meanwhile."""
+        while True:
+            await self._runtime_changed.wait()
+            self._runtime_changed.clear()
+            if self._nri is not None and not self._nri.why_not():
+                await asyncio.to_thread(self._enforcement.look)
+            self._enforcement.tell()
 
     async def _register(self) -> None:
         await self._may_register.wait()

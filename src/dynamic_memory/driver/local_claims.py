@@ -16,7 +16,7 @@ from dynamic_memory.api.core import Container, Pod
 from dynamic_memory.api.resource import DeviceRequestAllocationResult, ResourceClaim
 from dynamic_memory.driver import claim_config
 from dynamic_memory.driver.claims import RefusedClaim, our_results
-from dynamic_memory.driver.grants import Grant, Mode, Owner, page_text
+from dynamic_memory.driver.grants import Grant, Mode, Owner
 from dynamic_memory.driver.local_devices import LocalDevice
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity, format_bytes
@@ -60,11 +60,6 @@ def grants_of(
             config = claim_config.resolve(configs, result.request, default)
         except InvalidInput as error:
             raise RefusedClaim(f"request {result.request}: {error}") from error
-        if config.path and device.page:
-            raise RefusedClaim(
-                f"request {result.request}: fileSystem is for ordinary memory; for files of huge pages mount an "
-                f"emptyDir of medium HugePages-{page_text(device.page)}"
-            )
         found.append(
             Grant(
                 request=result.request.partition("/")[0],
@@ -151,8 +146,16 @@ def _size(result: DeviceRequestAllocationResult, device: LocalDevice) -> int:
 
 
 def _check_paths(grants: list[Grant]) -> None:
-    """One file system for each path: two requests of one container cannot be at the same place."""
-    seen: dict[str, str] = {}
+    """One file system for each path: neither two requests of one container, nor two sizes of pages, at one place."""
+    seen: dict[str, Grant] = {}
     for grant in grants:
-        if grant.path and seen.setdefault(grant.path, grant.request) != grant.request:
-            raise RefusedClaim(f"requests {seen[grant.path]} and {grant.request} both want {grant.path}")
+        if not grant.path:
+            continue
+        first = seen.setdefault(grant.path, grant)
+        if first.request != grant.request:
+            raise RefusedClaim(f"requests {first.request} and {grant.request} both want {grant.path}")
+        if first.page != grant.page:
+            raise RefusedClaim(
+                f"request {grant.request}: devices {first.device} and {grant.device} have pages of different sizes, "
+                f"which cannot be one file system ({grant.path})"
+            )

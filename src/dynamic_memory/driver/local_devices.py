@@ -12,7 +12,7 @@ nothing more is. The request policy follows the value (KEP-5075: `min + step <= 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 OVERCOMMITTED_TAINT = f"{names.DOMAIN}/overcommitted"
+ENFORCED_ATTRIBUTE = "enforced"
+"""Whether containers are held to what they claim of a device, for selectors and for people."""
 STANDARD = "resource.kubernetes.io"
 DEFAULT_REQUEST = 1 << 20
 DRAM_TIER = 4
@@ -105,6 +107,7 @@ def device_bodies(
     since: Mapping[str, str],
     mapping: MappingForm | None = None,
     simulated: bool = False,
+    held: Callable[[LocalDevice], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the bodies of the devices for a slice, by node and page.
 
@@ -115,6 +118,7 @@ def device_bodies(
         since: RFC 3339 times of the taints, by name of the device.
         mapping: write the KEP-5517 mapping in this form.
         simulated: the machine is made of files.
+        held: tells whether containers are held to claims of a device.
 
     """
     by_name = {device.name: device for device in devices}
@@ -123,7 +127,13 @@ def device_bodies(
             by_name[name] = gone
     ordered = sorted(by_name.values(), key=lambda device: (device.numa, device.unit))
     return [
-        _body(device, taken.get(device.name, 0), since.get(device.name, ""), mapping=mapping, simulated=simulated)
+        _body(
+            device,
+            taken.get(device.name, 0),
+            since.get(device.name, ""),
+            mapping=mapping,
+            attributes=attributes_of(device, simulated=simulated, held=held),
+        )
         for device in ordered
     ]
 
@@ -138,12 +148,12 @@ def _gone(name: str, base_page: int) -> LocalDevice | None:
 
 
 def _body(
-    device: LocalDevice, taken: int, since: str, *, mapping: MappingForm | None, simulated: bool
+    device: LocalDevice, taken: int, since: str, *, mapping: MappingForm | None, attributes: dict[str, Any]
 ) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": device.name,
         "allowMultipleAllocations": True,
-        "attributes": attributes_of(device, simulated=simulated),
+        "attributes": attributes,
         "capacity": {names.CAPACITY_SIZE: _capacity(max(device.size, taken), device)},
     }
     if mapping is not None:
@@ -154,7 +164,9 @@ def _body(
     return body
 
 
-def attributes_of(device: LocalDevice, *, simulated: bool = False) -> dict[str, Any]:
+def attributes_of(
+    device: LocalDevice, *, simulated: bool = False, held: Callable[[LocalDevice], bool] | None = None
+) -> dict[str, Any]:
     """Return the attributes of a device, as they are published."""
     page = page_text(device.unit)
     found: dict[str, Any] = {
@@ -171,6 +183,8 @@ def attributes_of(device: LocalDevice, *, simulated: bool = False) -> dict[str, 
         found |= {"tier": {"string": _tier(node)}, "distance": {"int": node.distance}, "cpus": {"bool": node.cpus}}
         optional = {"memoryTier": node.tier, "latencyNs": node.latency, "bandwidthMBs": node.bandwidth}
         found |= {name: {"int": value} for name, value in optional.items() if value is not None}
+    if held is not None:
+        found[ENFORCED_ATTRIBUTE] = {"bool": held(device)}
     if simulated:
         found["simulated"] = {"bool": True}
     return found

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import Gauge
@@ -97,6 +97,8 @@ class LocalSlices:
         self._publisher: SlicePublisher | None = None
         self._dirty = asyncio.Event()
         self.devices: dict[str, LocalDevice] = {}
+        self.held: Callable[[LocalDevice], bool] | None = None
+        """Tells whether containers are held to claims of a device; None if nobody knows."""
         self.published = asyncio.Event()
         slices.subscribe(self._slice_changed)
         claims.informer.subscribe(self._claim_changed)
@@ -190,7 +192,12 @@ class LocalSlices:
             since=self._since,
             mapping=self._form,
             simulated=self._simulated,
+            held=self.held,
         )
+
+    def changed(self) -> None:
+        """Take note that the devices may have to be published anew."""
+        self._dirty.set()
 
     def taken(self) -> dict[str, int]:
         """Return the bytes that claims hold, by device: allocated ones, and what is prepared and not given back."""
@@ -219,7 +226,10 @@ class LocalSlices:
 
     def attributes(self) -> dict[str, Mapping[str, Any]]:
         """Return the attributes of the devices by name, as they are published."""
-        return {name: attributes_of(device, simulated=self._simulated) for name, device in self.devices.items()}
+        return {
+            name: attributes_of(device, simulated=self._simulated, held=self.held)
+            for name, device in self.devices.items()
+        }
 
     def troubles(self) -> dict[str, str]:
         """Return a sentence for each device that is not well."""

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import Timing
+from dynamic_memory.driver.grants import Grant
 from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.progress import Progress
@@ -38,7 +39,8 @@ class Node:
         local: the node's own memory; None if this driver leaves it to others.
         ledger: held while what is taken of the node's own memory is added up and recorded.
         metadata: files that describe devices inside containers; None if they are not wanted.
-        unenforced: why containers cannot be held to their claims at present; empty if they can, or need not be.
+        unenforced: why containers cannot be held to a claim at present, by what it takes of the node's own memory
+            (nothing, if it is of a fabric alone); empty if they can, or need not be.
 
     """
 
@@ -61,7 +63,7 @@ class Node:
     names_of: dict[str, tuple[str, str]] = field(default_factory=dict)
     local: LocalSlices | None = None
     metadata: MetadataFiles | None = None
-    unenforced: Callable[[], str] = str
+    unenforced: Callable[[Sequence[Grant]], str] = lambda _local: ""
     ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

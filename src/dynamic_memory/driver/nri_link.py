@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's connection to the container runtime: kept for ever, and not ready while it is away.
+"""The driver's connection to the container runtime: kept for ever, and not ready while it is lost.
 
-A runtime without its plugin starts containers all the same. So Prepare refuses claims while there is no connection,
-and what the plugin must know of the node is read before it connects, never while a container waits.
+A runtime without its plugin starts containers all the same. So Prepare refuses claims while the connection is lost, and
+what the plugin must know of the node is read before it connects, never while a container waits. Where nobody has ever
+listened at the socket, or no connection came about for a minute, that is a state to live with (see `enforcement`), not
+one to wait out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge
@@ -23,6 +26,7 @@ from dynamic_memory.host.mounts import cgroup_mounts, parse_mountinfo
 from dynamic_memory.host.node_facts import read_mounts
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.host.topology import TopologyReader
+from dynamic_memory.nri.events import Runtime
 from dynamic_memory.nri.stub import Stub
 from dynamic_memory.process import clock
 from dynamic_memory.process.readiness import Readiness
@@ -35,6 +39,8 @@ LATE = Counter("dynamic_memory_driver_nri_late_total", "Answers that came near t
 CONNECTED = Gauge("dynamic_memory_driver_nri_connected", "Whether the runtime is connected and synchronized.")
 LOOK_AGAIN = 10.0
 """Seconds between looks at the node; a memory block that comes online may be the first of a node."""
+GONE = 60.0
+"""Seconds without a connection after which it is not waited for any more: a runtime restarts in less."""
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -69,6 +75,14 @@ class NriLink:
         self._own = own
         self._whole = whole
         self._ready = ready
+        self._socket = config.socket
+        self._ever = self._another = False
+        self._away_since: float | None = None
+        self._absent = False
+        self.nobody = False
+        """Whether nobody listened when it was last tried."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when anything of the connection may have changed."""
         self._reader = TopologyReader(root)
         if whole:
             self._cgroups = PodCgroups(read_mounts(root, config.cgroup_root), root)
@@ -87,14 +101,34 @@ class NriLink:
 
     def why_not(self) -> str:
         """Return why containers cannot be held to their claims now; empty if they can."""
+        if self._another:
+            return self._nobody() if self.absent else ""
         return self._why
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no NRI, or none that works, and it is not to be waited for."""
+        return not self._socket.exists() if self._another else self._absent
+
+    @property
+    def never(self) -> bool:
+        """Whether the runtime has no NRI: nobody has ever listened."""
+        return self.absent and not self._ever
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The runtime, while it is connected."""
+        return self.stub.runtime
 
     def left_to_another(self) -> None:
         """Take note that another process of the driver is the one that is connected."""
-        self._ready.set("nri", True)
+        self._another, self.nobody = True, not self._socket.exists()
+        self._ready.set("nri", True, degraded=self.why_not())
+        self.changed()
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
+        self._another = False
         self._told(False, self._why)
         try:
             await self._look()
@@ -143,6 +177,22 @@ class NriLink:
         )
 
     def _told(self, connected: bool, why: str) -> None:
-        self._why = "" if connected else why or "the runtime is not connected"
+        nobody = not connected and self.stub.nobody_listens
+        self._ever = self._ever or connected
+        if connected:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = clock.monotonic()
+        long = self._away_since is not None and clock.monotonic() - self._away_since >= GONE
+        self._absent = long or (nobody and not self._ever)
+        self.nobody = nobody
+        self._why = "" if connected else self._nobody() if nobody else why or "the runtime is not connected"
         CONNECTED.set(1 if connected else 0)
-        self._ready.set("nri", connected, self._why)
+        if self._absent and nobody:
+            self._ready.set("nri", True, degraded=self._why)
+        else:
+            self._ready.set("nri", connected, self._why)
+        self.changed()
+
+    def _nobody(self) -> str:
+        return f"nobody listens at {self._socket}: the container runtime has no NRI, or it is off"

@@ -6,6 +6,10 @@ the kubelet still takes it for prepared: it asks neither Unprepare for the first
 the first pod owns the claim, and every container of the second is refused. The claim is prepared for the second, as it
 is allocated now, when the first is neither in the API nor alive on the node, and not before: nobody gets memory that is
 still in use.
+
+Of a claim with fabric memory as well, the share of the first pod is on its way back by then, or waits for somebody who
+uses it, and the share of the second one is attached like any other. Both parts are handed on together. As nobody asked,
+what is prepared is *offered*: an Unprepare that is still about the first pod takes nothing of the second (rule 12).
 """
 
 from __future__ import annotations
@@ -99,6 +103,6 @@ class Owners:
     def _next(record: ClaimRecord, claim: ResourceClaim) -> claims.Pod | None:
         """Return the pod that should own the claim and does not."""
         pods = claims.pods_of(claim)
-        if record.owner is None or record.shares or len(pods) != 1 or pods[0].uid == record.owner.uid:
+        if record.owner is None or not record.local or len(pods) != 1 or pods[0].uid == record.owner.uid:
             return None
         return pods[0]

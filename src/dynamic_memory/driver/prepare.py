@@ -131,7 +131,7 @@ class Preparer:
         if share is None and not local:
             # results of other drivers only: nothing of ours to do, and nothing to give
             return []
-        self._check_enforced(ref)
+        self._check_enforced(ref, local)
         owner = await self._owner(ref, claim) if local else None
         region = None
         if share is not None:
@@ -159,10 +159,9 @@ class Preparer:
         passed("prepared")
         return self._devices(share, given, ids)
 
-    def _check_enforced(self, ref: ClaimRef) -> None:
-        """Refuse while nobody would hold containers to the claim: a runtime starts them all the same."""
-        # a driver that does not hold the node's lock is not the one that is connected
-        why = self._node.unenforced() if self._node.active else ""
+    def _check_enforced(self, ref: ClaimRef, local: tuple[Grant, ...]) -> None:
+        """Refuse where nobody would hold containers to the claim: a runtime starts them all the same."""
+        why = self._node.unenforced(local)
         if why:
             raise NotReady("", f"claim {ref}: containers could not be held to it: {why}")
 
@@ -355,7 +354,14 @@ class Preparer:
                 return None
             if before is None:
                 return record.without_local()
-            return msgspec.structs.replace(record, local=before.local, owner=before.owner, prepared=before.prepared)
+            return msgspec.structs.replace(
+                record,
+                local=before.local,
+                owner=before.owner,
+                prepared=before.prepared,
+                offered=before.offered,
+                unprepare_due=before.unprepare_due,
+            )
 
         await self._node.records.update(ref.uid, update)
 
@@ -374,13 +380,16 @@ class Preparer:
                 record = ClaimRecord(key=ref.uid, uid=ref.uid, namespace=ref.namespace, name=ref.name)
             if record.owner is not None and owner is not None and record.owner.uid not in {owner.uid, instead_of}:
                 raise NotReady("", f"claim {ref} is still prepared for pod {record.owner.name} ({record.owner.uid})")
+            if instead_of and record.unprepare_due:
+                # nobody asked: the kubelet takes the claim for prepared, and its Unprepare is about the pod before
+                return msgspec.structs.replace(record, local=local, owner=owner, prepared=None, offered=prepared)
             # it asks, so it does not take the claim for prepared
             return msgspec.structs.replace(
                 record, local=local, owner=owner, prepared=prepared, offered=None, unprepare_due=False
             )
 
         record = await self._node.records.update(ref.uid, update)
-        if record is None or record.prepared != prepared:
+        if record is None or prepared not in (record.prepared, record.offered):
             raise NotReady("", f"claim {ref} is being released")
         passed("prepared-recorded")
 

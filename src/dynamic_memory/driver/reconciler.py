@@ -211,9 +211,14 @@ class Reconciler:
             if record.prepared.tag == work.tag:
                 self._node.specs.write(record.uid, record.prepared.spec)
             return
+        if record.local:
+            # the pod before may still use its part: both are handed on together (see `owners`)
+            if record.offered is not None and record.offered.tag == work.tag:
+                self._node.specs.write(record.uid, record.offered.spec)
+            return
         share = self._actions.wanted_share(work)
         if record.unprepare_due and share is not None and work.region is not None:
-            given = (far_grant(share, work.region), *record.local)
+            given = (far_grant(share, work.region),)
             text = spec_of(record.uid, given, simulated=self._node.simulated)
             pods = claims.pods_of(work.claim) if work.claim is not None else []
             offered = Prepared(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.driver.driver import Driver
-from dynamic_memory.driver.local_preflight import check_node
 from dynamic_memory.fabric.client import FabricClient, TlsFiles
 from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.fabric.interface import Fabric
@@ -40,8 +39,6 @@ async def run(process: Process, config: DriverConfig, kube: Kube) -> None:
         fabric = FabricClient.connect(config.fabric.address, _files(folder), identity=identity)
     try:
         host = open_host(config.host, fabric=config.fabric is not None)
-        if config.local is not None and (not host.simulated or config.local.root is not None):
-            await asyncio.to_thread(check_node, config.local, config.local_root)
         driver = Driver(config, kube=kube, fabric=fabric, host=host, ready=process.ready)
         async with asyncio.TaskGroup() as group:
             if folder is not None:

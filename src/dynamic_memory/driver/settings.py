@@ -209,7 +209,7 @@ def _request(key: str, given: Sequence[Grant]) -> RequestSettings:
         far_nodes=_nodes(far),
         memory=sum(grant.size for grant in ordinary),
         far_memory=sum(grant.size for grant in far),
-        files=sum(grant.size for grant in given if grant.path),
+        files=sum(grant.size for grant in given if grant.path and not grant.page),
         hugepages=hugepages,
         mode=min(modes, key=list(Mode).index),
         env=environment.render(key, given),

@@ -5,6 +5,11 @@ A container learns of what it has by environment, and, under the claim's own nam
 claim says so it gets the memory as a file system: a tmpfs of exactly the claimed size whose pages come from the claimed
 nodes (`mpol=bind`, Documentation/filesystems/tmpfs.rst). The runtime makes the mount, in the container's own namespace:
 nothing of it is left on the node when the container ends. Pure.
+
+Huge pages as files are a hugetlbfs of the claimed size and size of page (Documentation/admin-guide/mm/hugetlbpage.rst):
+one page more is refused, with ENOMEM when it is mapped and with ENOSPC when it is allocated. It has no option for
+nodes; the container's cpuset keeps it to them. Nor is anything reserved when it is mounted (`min_size`): such pages
+would be the mount's before any cgroup counts them, and the container could map as many again.
 """
 
 from __future__ import annotations
@@ -88,6 +93,13 @@ def _file_systems(group: Sequence[Grant]) -> list[cdi.Mount]:
     found = []
     for path, backing in by_path.items():
         options = ["rw", "nosuid", "nodev", f"size={sum(grant.size for grant in backing)}"]
+        page = backing[0].page
+        if page:
+            options += [f"pagesize={page}", "mode=1777"]
+            found.append(
+                cdi.Mount(host_path="hugetlbfs", container_path=path, type="hugetlbfs", options=tuple(options))
+            )
+            continue
         nodes = format_list(grant.numa for grant in backing if grant.numa is not None)
         options += [f"mpol=bind:{nodes}"] if nodes else []
         found.append(cdi.Mount(host_path="tmpfs", container_path=path, type="tmpfs", options=tuple(options)))

@@ -21,11 +21,13 @@ import msgspec
 
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["RuntimeFacts", "merge", "parse", "runtime_facts", "setup"]
+__all__ = ["SWITCHES", "RuntimeFacts", "find_line", "merge", "parse", "runtime_facts", "setup", "switch_of"]
 
 NRI = "io.containerd.nri.v1.nri"
 RUNTIME = {3: "io.containerd.cri.v1.runtime", 2: "io.containerd.grpc.v1.cri"}
 NEWEST = 3
+SWITCHES = ("disable_hugetlb_controller", "disable", "enable_cdi")
+"""Keys of the hugetlb controller, of NRI and of CDI."""
 _HEADER = re.compile(r"^\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?$")
 _KEY = re.compile(r"^(?P<indent>\s*)(?P<key>[A-Za-z0-9_-]+)\s*=")
 
@@ -39,6 +41,8 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
         nri_disabled: plugins are not asked.
         cdi_disabled: CDI devices are not injected.
         cdi_dirs: where it looks for CDI files.
+        path: of its configuration; empty if that is not known.
+        places: where the keys of `SWITCHES` are set: file and line, or that they are not set there, by key.
 
     """
 
@@ -47,6 +51,8 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
     nri_disabled: bool
     cdi_disabled: bool
     cdi_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    path: str = ""
+    places: dict[str, str] = {}
 
 
 def parse(text: str, name: str = "config.toml") -> dict[str, Any]:
@@ -89,6 +95,24 @@ def runtime_facts(config: Mapping[str, Any]) -> RuntimeFacts:
         cdi_disabled=not bool(runtime.get("enable_cdi", new)),
         cdi_dirs=tuple(runtime.get("cdi_spec_dirs", ("/etc/cdi", "/var/run/cdi"))),
     )
+
+
+def switch_of(key: str, version: int) -> str:
+    """Return the plugin whose table has a key of `SWITCHES`."""
+    return NRI if key == "disable" else RUNTIME[version]
+
+
+def find_line(text: str, plugin: str, key: str) -> int | None:
+    """Return the number of the line, from 1, that sets a key in the table of a plugin; None if there is none."""
+    lines = text.splitlines()
+    header = _find_header(lines, plugin)
+    for number in range(header + 1 if header is not None else len(lines), len(lines)):
+        if lines[number].lstrip().startswith("["):
+            break
+        match = _KEY.match(lines[number])
+        if match and match["key"] == key:
+            return number + 1
+    return None
 
 
 def setup(text: str, name: str = "config.toml") -> str:

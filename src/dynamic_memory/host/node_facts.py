@@ -7,6 +7,8 @@ import glob
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.host import containerd
 from dynamic_memory.host.errors import HostError
@@ -43,6 +45,7 @@ def read_facts(root: Path, *, cgroup_root: str | None = None, containerd: Path |
         mounts=mounts,
         controllers=_controllers(root, mounts),
         runtime=runtime,
+        runtime_path=str(containerd or ""),
         runtime_error=unclear,
         topology_error=why,
         nodes=nodes,
@@ -68,15 +71,29 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
 
     """
     try:
-        config = containerd.parse(path.read_text(), str(path))
+        texts = {path: path.read_text()}
     except OSError:
         return None
+    config = containerd.parse(texts[path], str(path))
     for found in _imports(path, config)[:MAX_IMPORTS]:
         try:
-            config = containerd.merge(config, containerd.parse(found.read_text(), str(found)))
+            texts[found] = found.read_text()
         except OSError as error:
             raise InvalidInput(f"{path}: imports", "files that can be read", str(found)) from error
-    return containerd.runtime_facts(config)
+        config = containerd.merge(config, containerd.parse(texts[found], str(found)))
+    facts = containerd.runtime_facts(config)
+    places = {key: _place(path, texts, key, facts.version) for key in containerd.SWITCHES}
+    return msgspec.structs.replace(facts, path=str(path), places=places)
+
+
+def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> str:
+    """Return where a key is set, for people: the last file counts."""
+    plugin = containerd.switch_of(key, version)
+    for file, text in reversed(texts.items()):
+        line = containerd.find_line(text, plugin, key)
+        if line is not None:
+            return f"{file}, line {line}: {text.splitlines()[line - 1].strip()}"
+    return f"{path} does not set {key} in [plugins.'{plugin}']"
 
 
 def _imports(path: Path, config: dict[str, Any]) -> list[Path]:

@@ -17,6 +17,7 @@ from dynamic_memory.host.mounts import CgroupMode, CgroupMounts
 
 __all__ = ["CONTROLLERS", "Check", "Finding", "NodeFacts", "Verdict", "findings", "worst"]
 
+HUGETLB_SWITCH = "disable_hugetlb_controller"
 CONTROLLERS = ("cpuset", "memory", "hugetlb")
 
 
@@ -41,11 +42,20 @@ class Check(enum.StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one check: what was found, and for all but PASS what follows and how to mend it."""
+    """The result of one check: what was found, and for all but PASS what follows and how to mend it.
+
+    Attributes:
+        check: what was looked at.
+        verdict: what it means.
+        text: for people.
+        missing: controllers that are not there.
+
+    """
 
     check: Check
     verdict: Verdict
     text: str
+    missing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.verdict} {self.check}: {self.text}"
@@ -58,6 +68,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
         mounts: how cgroups are mounted.
         controllers: of the cgroup version 2 root; None if they cannot be read.
         runtime: containerd's settings; None if its file is not there to read.
+        runtime_path: where that file should be.
         runtime_error: why its file cannot be understood.
         topology_error: why the NUMA nodes cannot be read.
         nodes: how many NUMA nodes have memory.
@@ -67,6 +78,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     mounts: CgroupMounts
     controllers: Sequence[str] | None = None
     runtime: RuntimeFacts | None = None
+    runtime_path: str = ""
     runtime_error: str = ""
     topology_error: str = ""
     nodes: int = 0
@@ -74,7 +86,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def findings(facts: NodeFacts) -> list[Finding]:
     """Return one finding for each check that applies."""
-    return [*_cgroups(facts), *_runtime(facts.runtime, facts.runtime_error), _topology(facts)]
+    return [*_cgroups(facts), *_runtime(facts), _topology(facts)]
 
 
 def worst(found: Sequence[Finding]) -> Verdict:
@@ -157,11 +169,12 @@ def _controllers(facts: NodeFacts) -> Finding:
     missing = [name for name in CONTROLLERS if name not in facts.controllers]
     if not missing:
         return _finding(Check.CONTROLLERS, Verdict.PASS, f"the root has {', '.join(CONTROLLERS)}")
-    return _finding(
-        Check.CONTROLLERS,
-        Verdict.REFUSED,
-        f"the root has no {', '.join(missing)}: {_lost(missing)}; enable them in the kernel (CONFIG_CPUSETS, "
+    return Finding(
+        check=Check.CONTROLLERS,
+        verdict=Verdict.REFUSED,
+        text=f"the root has no {', '.join(missing)}: {_lost(missing)}; enable them in the kernel (CONFIG_CPUSETS, "
         "CONFIG_MEMCG, CONFIG_CGROUP_HUGETLB) and do not keep them in version 1",
+        missing=tuple(missing),
     )
 
 
@@ -174,41 +187,49 @@ def _lost(missing: Sequence[str]) -> str:
     return ", ".join(lost[name] for name in missing)
 
 
-def _runtime(runtime: RuntimeFacts | None, error: str) -> list[Finding]:
+def _runtime(facts: NodeFacts) -> list[Finding]:
+    runtime, error = facts.runtime, facts.runtime_error
     if runtime is None:
-        why = f"cannot be understood ({error})" if error else "cannot be read"
+        name = f" {facts.runtime_path}".rstrip()
+        why = f"{name} cannot be understood ({error})" if error else f"{name} cannot be read"
         return [
             _finding(
                 Check.RUNTIME_HUGETLB,
                 Verdict.DEGRADED,
-                f"containerd's configuration {why}: whether its hugetlb controller is on is not known; name the file "
-                "with --containerd-config",
+                f"containerd's configuration{why}: whether its hugetlb controller is on is not known (by default it is "
+                "off); name the file with --containerd-config (local.containerdConfig of the driver)",
             )
         ]
-    mend = "run `dynamic-memory setup-runtime` and restart containerd"
+    command = f"dynamic-memory setup-runtime {runtime.path}".rstrip()
+    mend = f"run `{command}` on the node and restart containerd"
     found = []
     if runtime.hugetlb_disabled:
         found.append(
             _finding(
                 Check.RUNTIME_HUGETLB,
                 Verdict.REFUSED,
-                "containerd has disable_hugetlb_controller on (its default): limits of huge pages, the kubelet's and "
-                f"ours, silently vanish; {mend}",
+                f"containerd has disable_hugetlb_controller on, its default{_at(runtime, HUGETLB_SWITCH)}: "
+                f"limits of huge pages, the kubelet's and ours, silently vanish; {mend}",
             )
         )
     else:
         found.append(_finding(Check.RUNTIME_HUGETLB, Verdict.PASS, "containerd sets limits of huge pages"))
     if runtime.nri_disabled:
-        text = f"NRI is off in containerd: containers are neither placed nor limited; {mend}"
+        text = f"NRI is off in containerd{_at(runtime, 'disable')}: containers are neither placed nor limited; {mend}"
         found.append(_finding(Check.RUNTIME_NRI, Verdict.REFUSED, text))
     else:
         found.append(_finding(Check.RUNTIME_NRI, Verdict.PASS, "NRI is on in containerd"))
     if runtime.cdi_disabled:
-        text = f"CDI is off in containerd: containers do not learn of their claims; {mend}"
+        text = f"CDI is off in containerd{_at(runtime, 'enable_cdi')}: containers do not learn of their claims; {mend}"
         found.append(_finding(Check.RUNTIME_CDI, Verdict.REFUSED, text))
     else:
         found.append(_finding(Check.RUNTIME_CDI, Verdict.PASS, "CDI is on in containerd"))
     return found
+
+
+def _at(runtime: RuntimeFacts, key: str) -> str:
+    place = runtime.places.get(key, "")
+    return f" ({place})" if place else ""
 
 
 def _topology(facts: NodeFacts) -> Finding:

@@ -83,6 +83,12 @@ class Stub:
         self._late: Late = late or (lambda _method, _seconds: None)
         self._backoff = backoff or Backoff(initial=0.1, maximum=10.0)
         self._session: Session | None = None
+        self._nobody = False
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether the last try found no socket, or nobody behind it: the runtime is not there, or has no NRI."""
+        return self._nobody
 
     @property
     def runtime(self) -> Runtime | None:
@@ -121,6 +127,7 @@ class Stub:
         """Serve one connection; return why it ended."""
         session = Session(self._plugin, self._late)
         why = "the plugin ends"
+        self._nobody = False
         try:
             await self._connect(session)
             self._session = session
@@ -132,6 +139,7 @@ class Stub:
             why = await asyncio.shield(session.mux.closed)
         except (NriError, OSError) as error:
             why = str(error)
+            self._nobody = isinstance(error, (FileNotFoundError, ConnectionRefusedError)) and self._session is None
         finally:
             self._session = None
             await session.close(why)

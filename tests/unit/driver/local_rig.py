@@ -16,7 +16,7 @@ from tests.support.machine import GIB, MIB, Node, build
 from tests.unit.driver.api_server import ApiServer
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
-from dynamic_memory.driver.config import DriverConfig, LocalConfig
+from dynamic_memory.driver.config import DriverConfig, LocalConfig, NriConfig
 from dynamic_memory.driver.driver import Driver
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.prepare import ClaimRef, Device
@@ -121,14 +121,15 @@ class LocalRig:
         )
         self.api = ApiServer()
         self.host = FakeHost()
-        self.local = LocalConfig(root=self.root, rescan=Seconds(5))
+        self.local = LocalConfig(root=self.root, rescan=Seconds(5), preflight="off")
         self.driver: Driver | None = None
         self.order: list[str] = []
         self._task: asyncio.Task[None] | None = None
 
-    def make(self, local: LocalConfig | None = None, fabric: Any = None) -> Driver:
+    def make(self, local: LocalConfig | None = None, fabric: Any = None, nri: NriConfig | None = None) -> Driver:
         config = DriverConfig(
             local=local or self.local,
+            nri=nri,
             node_name="n1",
             pod_uid="",
             kubelet_root=str(self.folder / "k"),
@@ -151,8 +152,8 @@ class LocalRig:
         driver._registration.start = registered
         return driver
 
-    async def start(self, local: LocalConfig | None = None) -> Driver:
-        self.driver = self.make(local)
+    async def start(self, local: LocalConfig | None = None, **how: Any) -> Driver:
+        self.driver = self.make(local, **how)
         self._task = asyncio.create_task(self.driver.run())
         await self.until(lambda: self.driver.node.active and any("registered" in step for step in self.order))
         return self.driver

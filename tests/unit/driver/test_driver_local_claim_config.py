@@ -6,10 +6,13 @@ from __future__ import annotations
 import pytest
 from tests.support.machine import MIB
 from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result, spec
+from tests.unit.driver.nri_world import FACTS
 
+from dynamic_memory.driver import settings
 from dynamic_memory.driver.claims import RefusedClaim
 from dynamic_memory.driver.config import LocalConfig
 from dynamic_memory.driver.grants import Mode
+from dynamic_memory.driver.nri_plan import Native, plan_container
 
 pytestmark = pytest.mark.looptime
 
@@ -33,7 +36,7 @@ async def test_the_mode_comes_from_claim_class_and_driver_in_this_order(rig):
         modes.append(rig.record(ref).local[0].mode)
     assert modes == [Mode.LIMIT, Mode.ADVISE, Mode.PROTECT]
     await rig.stop()
-    await rig.start(LocalConfig(root=rig.root, mode=Mode.ADVISE))
+    await rig.start(LocalConfig(root=rig.root, mode=Mode.ADVISE, preflight="off"))
     other = rig.add(local_claim(name="d", pods=("p4",)))
     await rig.prepare(other)
     assert rig.record(other).local[0].mode is Mode.ADVISE
@@ -79,7 +82,32 @@ async def test_memory_as_a_file_system_has_the_claimed_size_and_node(rig):
     }
 
 
-async def test_huge_pages_are_no_file_system_of_ours(rig):
-    config = [parameters(fileSystem={"path": "/mnt/dynamic-memory"})]
-    with pytest.raises(RefusedClaim, match="emptyDir of medium HugePages-2Mi"):
-        await rig.prepare(rig.add(local_claim(result(device="numa0-2mi", size="2Mi"), config=config)))
+async def test_huge_pages_as_a_file_system_have_the_claimed_size_and_page(rig):
+    config = [parameters(fileSystem={"path": "/mnt/huge"})]
+    ref = rig.add(local_claim(result(device="numa0-2mi", size="64Mi"), config=config))
+    await rig.prepare(ref)
+    # nothing is reserved at the mount: no cgroup would count it
+    assert spec(rig, ref)["devices"][0]["containerEdits"]["mounts"][0] == {
+        "hostPath": "hugetlbfs",
+        "containerPath": "/mnt/huge",
+        "type": "hugetlbfs",
+        "options": ["rw", "nosuid", "nodev", f"size={64 * MIB}", f"pagesize={2 * MIB}", "mode=1777"],
+    }
+    (request,) = settings.settings_of(rig.record(ref)).requests.values()
+    assert (request.hugepages, request.files, request.memory) == ({2 * MIB: 64 * MIB}, 0, 0)
+
+
+async def test_huge_pages_as_files_beside_ordinary_memory_leave_that_limited(rig):
+    config = [parameters(fileSystem={"path": "/mnt/huge"}) | {"requests": ["huge"]}]
+    results = (result(request="mem", size="32Mi"), result(request="huge", device="numa0-2mi", size="64Mi"))
+    ref = rig.add(local_claim(*results, config=config))
+    await rig.prepare(ref)
+    plan = plan_container(list(settings.settings_of(rig.record(ref)).requests.values()), Native(), FACTS)
+    assert (plan.memory, plan.hugepages[2 * MIB]) == (32 * MIB, 64 * MIB)
+
+
+async def test_pages_of_two_sizes_are_not_one_file_system(rig):
+    config = [parameters(fileSystem={"path": "/mnt/huge"})]
+    results = (result(size="2Mi"), result(device="numa0-2mi", size="2Mi"))
+    with pytest.raises(RefusedClaim, match="numa0-4ki and numa0-2mi have pages of different sizes"):
+        await rig.prepare(rig.add(local_claim(*results, config=config)))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import subprocess
 import tempfile
 import time
@@ -22,11 +21,9 @@ from tests.unit.driver.local_rig import local_claim, pod_body, result
 from dynamic_memory.api.kinds import NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from dynamic_memory.driver.config import DriverConfig, LocalConfig
 from dynamic_memory.driver.driver import Driver
-from dynamic_memory.driver.local_preflight import NotFit, check_node
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.errors import UnknownDevice
 from dynamic_memory.fabric.none import NoFabric
-from dynamic_memory.host import containerd
 from dynamic_memory.host.config import HostConfig, open_host
 from dynamic_memory.host.errors import NoRegion, RegionFailed
 from dynamic_memory.process import clock
@@ -49,7 +46,7 @@ async def test_R1_R12_O14_a_node_without_a_fabric_serves_its_own_memory_and_ends
     kube.put(NODES, {"metadata": {"name": "n1", "uid": "node-uid"}})
     config = DriverConfig(
         host=HostConfig(root=root),
-        local=LocalConfig(root=root),
+        local=LocalConfig(root=root, preflight="off"),
         node_name="n1",
         pod_uid="11111111-2222-3333-4444-555555555555",
         kubelet_root=str(short / "k"),
@@ -92,7 +89,7 @@ async def running(short, size=4 * GIB):
     kube.put(NODES, {"metadata": {"name": "n1", "uid": "node-uid"}})
     config = DriverConfig(
         host=HostConfig(root=root),
-        local=LocalConfig(root=root),
+        local=LocalConfig(root=root, preflight="off"),
         node_name="n1",
         kubelet_root=str(short / "k"),
         cdi_dir=str(short / "cdi"),
@@ -253,34 +250,3 @@ def test_a_configuration_of_the_nodes_own_memory_alone():
     config = loads(b'local: {reserved: {"0": 2Gi}, rescan: 10s, mode: protect}\n', DriverConfig)
     assert (config.fabric, config.local_root) == (None, Path("/"))
     assert config.local == LocalConfig(reserved={"0": Bytes(2 * GIB)}, rescan=Seconds(10), mode="protect")
-
-
-def node(tmp_path, *, mounted=True, hugetlb=True):
-    root = build(tmp_path / "root", [Node(0, GIB)])
-    line = "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
-    put(root / "proc/self/mountinfo", line if mounted else "")
-    put(root / "sys/fs/cgroup/cgroup.controllers", "cpuset memory hugetlb" if hugetlb else "cpuset memory")
-    put(tmp_path / "config.toml", containerd.setup(""))
-    return root, LocalConfig(containerd_config=str(tmp_path / "config.toml"))
-
-
-def test_P_a_fit_node_is_offered(tmp_path, caplog):
-    root, config = node(tmp_path)
-    caplog.set_level(logging.INFO)
-    check_node(config, root)
-    assert "preflight: PASS cgroups: cgroup version 2" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("how", "says"), [({"mounted": False}, "no cgroup file system"), ({"hugetlb": False}, "hugetlb")]
-)
-def test_P_a_node_that_is_not_fit_is_refused_unless_told_to_go_on(tmp_path, caplog, how, says):
-    root, config = node(tmp_path, **how)
-    with pytest.raises(NotFit, match=says):
-        check_node(config, root)
-    plain = {name: getattr(config, name) for name in config.__struct_fields__}
-    check_node(LocalConfig(**{**plain, "preflight": "report"}), root)
-    assert "REFUSED" in caplog.text
-    caplog.clear()
-    check_node(LocalConfig(**{**plain, "preflight": "off"}), root)
-    assert caplog.text == ""

@@ -196,15 +196,15 @@ async def test_N19_the_driver_that_leads_is_the_one_that_connects(rig, tmp_path)
         assert len(server.connections) == 1
         await server.stop()
         await rig.until(lambda: "[-]nri" in first._ready.report())
-        assert first.node.unenforced()
+        assert first.node.unenforced(())
         assert first._pod_lives("anything")
         await server.start()
         await server.plugin()
-        await rig.until(lambda: not first.node.unenforced())
+        await rig.until(lambda: not first.node.unenforced(()))
         assert not first._pod_lives("anything")
         await rig.stop()
         await server.plugin()
-        await rig.until(lambda: second.node.active and not second.node.unenforced())
+        await rig.until(lambda: second.node.active and not second.node.unenforced(()))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -217,11 +217,11 @@ async def test_prepare_refuses_while_nobody_would_hold_containers_to_their_claim
     """The fabric's side of it: virtual time, so the connection is stood in for."""
     await rig.start()
     ref = await rig.attached()
-    rig.driver.node.unenforced = lambda: "the runtime is not connected"
+    rig.driver.node.unenforced = lambda _local: "the runtime is not connected"
     with pytest.raises(NotReady, match="could not be held to it: the runtime is not connected"):
         await rig.prepare(ref, 5)
     assert rig.record(ref).prepared is None
-    rig.driver.node.unenforced = str
+    rig.driver.node.unenforced = lambda _local: ""
     assert await rig.prepare(ref, 5)
     assert rig.record(ref).prepared.pod.uid
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claims, pods, restarts and outages in any order: ledger, CDI files and cgroups agree, and nothing is shared.
 
-The kubelet's part (Prepare, Unprepare) is the driver's own code on a disk; the runtime is a model that starts
-containers with what the plugin answers, and without it while it is not connected.
+The kubelet's part (Prepare, Unprepare) is the driver's own code on a disk, and it is killed in the middle of it; the
+runtime is a model that starts containers with what the plugin answers, and without it while it is not connected. Pods
+are removed by force: their claims go to another pod while their containers still run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tests.unit.driver.local_rig import LocalRig, local_claim, pod_body, result
 from tests.unit.driver.nri_world import MIB, NEW, OLD, World, limits
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
-from dynamic_memory.driver import cdi
+from dynamic_memory.api.resource import ResourceClaim
+from dynamic_memory.driver import cdi, prepare, unprepare
 from dynamic_memory.driver.nri_plugin import MemoryPlugin
 from dynamic_memory.driver.prepare import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.host.pod_cgroups import PodCgroups
@@ -31,19 +33,29 @@ from dynamic_memory.nri.errors import Refused
 from dynamic_memory.nri.proto import nri_pb2 as pb
 
 PODS_OF_NODE = ("pod-a", "pod-b", "pod-c")
+"""Places; the pod of a place is another one after it was removed by force."""
+POINTS = ("prepared-recorded", "cdi-written", "cdi-removed")
 CAPACITY = 512 * MIB
 DEVICE = "numa0-2mi"
 MEMORY = Path("/dev/shm")
 
 
+class Killed(BaseException):
+    """The driver is not there any more."""
+
+
 @dataclass
 class Claim:
-    """A claim as the cluster has it."""
+    """A claim as the cluster has it: reserved for a pod; and the pod that it is prepared for, if it is."""
 
     ref: ClaimRef
     pod: str
     size: int
-    prepared: bool = False
+    owner: str = ""
+
+    @property
+    def prepared(self) -> bool:
+        return bool(self.owner)
 
 
 @dataclass
@@ -68,7 +80,14 @@ class Node(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="nri-machine-", dir=MEMORY if MEMORY.is_dir() else None))
         # nobody cuts the power here, and a thread is of no use to a loop that waits for it
-        self.patches = [mock.patch.object(asyncio, "to_thread", _inline), mock.patch("os.fsync")]
+        self.patches = [
+            mock.patch.object(asyncio, "to_thread", _inline),
+            mock.patch("os.fsync"),
+            mock.patch.object(prepare, "passed", self.passed),
+            mock.patch.object(unprepare, "passed", self.passed),
+        ]
+        self.fatal = ""
+        self.generation = dict.fromkeys(PODS_OF_NODE, 0)
         for patch in self.patches:
             patch.start()
         self.world = World(self.folder / "world")
@@ -99,6 +118,9 @@ class Node(RuleBasedStateMachine):
             await self.driver.node.records.load()
             await self.driver.node.local.read()
             self.driver.node.active = True
+            self.driver.node.claims.get = self.watched
+            # as `Driver._pod_lives` says it
+            self.driver._owners._lives = lambda uid: not self.connected or self.plugin.pods.get(uid) is not None
             await self.driver._restore_specs()
 
         self.run(made())
@@ -107,6 +129,15 @@ class Node(RuleBasedStateMachine):
         self.plugin = self.world.plugin = MemoryPlugin(self.driver.node.records, PodCgroups(self.world.mounts))
         self.plugin.facts = facts
         self.plugin.configure(self.world.runtime)
+
+    def watched(self, uid: str) -> ResourceClaim | None:
+        """The claim as a watch has it by now."""
+        claim = self.known.get(uid)
+        return self.rig.api.claim(claim.ref.name) if claim is not None else None
+
+    def passed(self, point: str) -> None:
+        if point == self.fatal:
+            raise Killed(point)
 
     @rule()
     def driver_restarts(self) -> None:
@@ -146,42 +177,114 @@ class Node(RuleBasedStateMachine):
 
     # --- the cluster and the kubelet
 
-    @rule(target=claims, pod=st.sampled_from(PODS_OF_NODE), pages=st.integers(1, 120))
-    def claim_is_allocated(self, pod: str, pages: int) -> str:
+    def pod(self, place: str) -> str:
+        """The pod that is at a place now."""
+        return f"{place}-{self.generation[place]}"
+
+    def write_pod(self, pod: str) -> None:
+        own = {claim.ref.name: claim.ref.name for claim in self.known.values() if claim.pod == pod}
+        body = {"app": [(each, "") for each in own], "other": []}
+        self.rig.api.put(PODS, pod_body(pod, body, claims=own or {"none": "none"}, uid=f"uid-{pod}"))
+
+    @rule(target=claims, place=st.sampled_from(PODS_OF_NODE), pages=st.integers(1, 120))
+    def claim_is_allocated(self, place: str, pages: int) -> str:
         self.number += 1
+        pod = self.pod(place)
         name = f"claim-{self.number}"
         size = pages * 2 * MIB
         body = local_claim(result(device=DEVICE, size=str(size)), name=name, pods=(pod,))
         body["metadata"]["uid"] = f"{self.number:08x}-0000-4000-8000-000000000000"
         meta = self.rig.api.put(RESOURCE_CLAIMS, body)["metadata"]
-        own = {claim.ref.name: claim.ref.name for claim in self.known.values() if claim.pod == pod} | {name: name}
-        self.rig.api.put(
-            PODS, pod_body(pod, {"app": [(each, "") for each in own], "other": []}, claims=own, uid=f"uid-{pod}")
-        )
         self.known[meta["uid"]] = Claim(ClaimRef("app", name, meta["uid"]), pod, size)
+        self.write_pod(pod)
         return str(meta["uid"])
 
     @rule(uid=claims)
     def kubelet_prepares(self, uid: str) -> None:
         claim = self.known[uid]
-        fits = claim.prepared or self.taken() + claim.size <= CAPACITY
+        fits = claim.owner == claim.pod if claim.prepared else self.taken() + claim.size <= CAPACITY
         try:
             self.run(self.rig.prepare(claim.ref))
         except (NotReady, NotPrepared):
             assert not fits
         else:
             assert fits
-            claim.prepared = True
+            claim.owner = claim.pod
+
+    @rule(uid=claims, point=st.sampled_from(POINTS[:2]))
+    def driver_is_killed_while_it_prepares(self, uid: str, point: str) -> None:
+        """What is recorded is prepared, whether the kubelet has heard of it or not."""
+        self.fatal = point
+        try:
+            self.kubelet_prepares(uid)
+        except Killed:
+            self.known[uid].owner = self.known[uid].pod
+        finally:
+            self.fatal = ""
+        self.driver_restarts()
+
+    @rule(uid=claims)
+    def driver_is_killed_while_it_unprepares(self, uid: str) -> None:
+        """Before the record says so nothing is free."""
+        claim = self.known[uid]
+        self.end_all(claim)
+        self.fatal = POINTS[2]
+        try:
+            self.run(self.rig.unprepare(claim.ref))
+        except Killed:
+            assert claim.prepared
+        else:
+            assert not claim.prepared
+        finally:
+            self.fatal = ""
+        self.driver_restarts()
 
     @rule(uid=consumes(claims))
     def kubelet_unprepares(self, uid: str) -> None:
         """The pod's containers have ended before, as the kubelet sees to."""
         claim = self.known[uid]
-        self.end(claim.pod)
+        self.end_all(claim)
         self.run(self.rig.unprepare(claim.ref))
-        claim.prepared = False
         del self.known[uid]
         self.rig.api.remove(RESOURCE_CLAIMS, claim.ref.name, "app")
+
+    @rule(place=st.sampled_from(PODS_OF_NODE), to=st.sampled_from(PODS_OF_NODE), hand_on=st.booleans())
+    def pod_is_removed_by_force(self, place: str, to: str, hand_on: bool) -> None:
+        """Its containers run on; its claims are allocated anew to another pod, which may be one at the same place."""
+        gone = self.pod(place)
+        self.write_pod(gone)
+        self.rig.api.remove(PODS, gone, "app")
+        self.generation[place] += 1
+        pod = self.pod(to)
+        moved = [(uid, claim) for uid, claim in self.known.items() if claim.pod == gone]
+        for uid, claim in moved:
+            claim.pod = pod
+            results = result(device=DEVICE, size=str(claim.size))
+            self.rig.api.put(RESOURCE_CLAIMS, local_claim(results, name=claim.ref.name, pods=(pod,), uid=uid))
+        self.write_pod(pod)
+        for uid, _ in moved if hand_on else ():
+            self.claim_is_handed_on(uid)
+
+    @rule(uid=claims)
+    def claim_is_handed_on(self, uid: str) -> None:
+        """Only when the pod before has ended, and somebody can say so."""
+        claim = self.known[uid]
+        waits = claim.prepared and claim.owner != claim.pod
+        may = self.connected and f"uid-{claim.owner}" not in self.started
+        assert self.run(self.driver._owners.hand_on(uid)) == (may or not waits)
+        if waits and may:
+            claim.owner = claim.pod
+
+    @rule(place=st.sampled_from(PODS_OF_NODE), data=st.data())
+    def old_pod_ends(self, place: str, data: st.DataObject) -> None:
+        old = [f"{place}-{number}" for number in range(self.generation[place])]
+        left = [pod for pod in old if f"uid-{pod}" in self.started]
+        if left:
+            self.end(data.draw(st.sampled_from(left)))
+
+    def end_all(self, claim: Claim) -> None:
+        for pod in {claim.pod, claim.owner} - {""}:
+            self.end(pod)
 
     def end(self, pod: str) -> None:
         """The containers end, the sandbox is removed, and the kubelet removes the cgroup."""
@@ -201,29 +304,30 @@ class Node(RuleBasedStateMachine):
         """The pod's container, with all that the kubelet has prepared for the pod."""
         if prepared:
             self.kubelet_prepares(uid)
-        pod = self.known[uid].pod
-        self.start(f"uid-{pod}", "app", tuple(key for key, c in self.known.items() if c.prepared and c.pod == pod), [])
+        pod = self.known[uid].owner or self.known[uid].pod
+        self.start(f"uid-{pod}", "app", tuple(key for key, c in self.known.items() if c.owner == pod), [])
 
-    @rule(uid=claims, pod=st.sampled_from(PODS_OF_NODE), name=st.sampled_from(["app", "other"]))
-    def anybody_starts(self, uid: str, pod: str, name: str) -> None:
+    @rule(uid=claims, place=st.sampled_from(PODS_OF_NODE), name=st.sampled_from(["app", "other"]))
+    def anybody_starts(self, uid: str, place: str, name: str) -> None:
         """With a claim of whomever: of this pod or another, prepared or not."""
-        self.start(f"uid-{pod}", name, (uid,), env=[])
+        self.start(f"uid-{self.pod(place)}", name, (uid,), env=[])
 
     @rule(uid=claims, prepared=st.booleans())
     def another_pod_follows(self, uid: str, prepared: bool) -> None:
         """The owner runs; a second pod is refused and removed; a third one tries (S3)."""
         self.owner_starts(uid, prepared)
-        others = [pod for pod in PODS_OF_NODE if pod != self.known[uid].pod]
+        owner = self.known[uid].owner or self.known[uid].pod
+        others = [pod for pod in map(self.pod, PODS_OF_NODE) if pod != owner]
         self.start(f"uid-{others[0]}", "app", (uid,), env=[])
         if self.connected:
             self.plugin.remove_pod_sandbox(self.world.sandbox(f"uid-{others[0]}"))
         self.start(f"uid-{others[1]}", "app", (uid,), env=[])
 
-    @rule(victim=claims, pod=st.sampled_from(PODS_OF_NODE), name=st.sampled_from(["app", "other"]))
-    def container_forges(self, victim: str, pod: str, name: str) -> None:
+    @rule(victim=claims, place=st.sampled_from(PODS_OF_NODE), name=st.sampled_from(["app", "other"]))
+    def container_forges(self, victim: str, place: str, name: str) -> None:
         """With a variable of a claim, written by hand."""
         forged = f"DRAMEMORY_{victim}_hugepages_2Mi=numanode:0,size:1Ti"
-        self.start(f"uid-{pod}", name, (), env=[forged])
+        self.start(f"uid-{self.pod(place)}", name, (), env=[forged])
 
     @rule(data=st.data())
     def container_ends(self, data: st.DataObject) -> None:
@@ -235,7 +339,7 @@ class Node(RuleBasedStateMachine):
         sandbox = self.world.sandbox(pod)
         message = self.world.container(name, pod=pod, keys=wanted, env=env, attempt=self.number)
         message.state = pb.CONTAINER_RUNNING
-        owned = {uid for uid, claim in self.known.items() if claim.prepared and f"uid-{claim.pod}" == pod}
+        owned = {uid for uid, claim in self.known.items() if f"uid-{claim.owner}" == pod}
         rightful = not env and set(wanted) <= owned and (name == "app" or not wanted)
         running = Running(message, pod, tuple(wanted))
         if (pod, name) in self.containers:
@@ -278,6 +382,8 @@ class Node(RuleBasedStateMachine):
         records = self.driver.node.records
         assert {record.uid for record in records.all() if record.prepared} == prepared
         assert records.taken("n1/mem", DEVICE) == self.taken() <= CAPACITY
+        owners = {record.uid: record.owner.uid for record in records.all() if record.owner is not None}
+        assert owners == {uid: f"uid-{claim.owner}" for uid, claim in self.known.items() if claim.prepared}
 
     @invariant()
     def there_is_a_cdi_file_for_each_prepared_claim(self) -> None:
@@ -289,7 +395,7 @@ class Node(RuleBasedStateMachine):
         if not self.connected:
             return
         for pod in self.started:
-            owned = {uid: c.size for uid, c in self.known.items() if c.prepared and f"uid-{c.pod}" == pod}
+            owned = {uid: c.size for uid, c in self.known.items() if f"uid-{c.owner}" == pod}
             app = self.containers.get((pod, "app"))
             legal = app is not None and set(app.claims) <= set(owned)
             # where the ledger names the container it has all claims of its pod, whatever it says

@@ -139,6 +139,21 @@ def test_what_a_configuration_means(text, expected):
     assert (facts.version, facts.hugetlb_disabled, facts.nri_disabled, facts.cdi_disabled) == expected
 
 
+def test_where_a_switch_is_set_is_told_with_file_and_line(tmp_path):
+    main = tmp_path / "config.toml"
+    more = tmp_path / "conf.d/10-more.toml"
+    imports = f"imports = ['{tmp_path}/conf.d/*.toml']"
+    put(main, f"version = 3\n{imports}\n[plugins.'io.containerd.nri.v1.nri']\n  disable = true\n")
+    put(more, "[plugins.'io.containerd.cri.v1.runtime']\n# off\n disable_hugetlb_controller = true # mine\n")
+    assert read_runtime(main).places == {
+        "disable_hugetlb_controller": f"{more}, line 3: disable_hugetlb_controller = true # mine",
+        "disable": f"{main}, line 4: disable = true",
+        "enable_cdi": f"{main} does not set enable_cdi in [plugins.'io.containerd.cri.v1.runtime']",
+    }
+    put(more, "[plugins.'io.containerd.nri.v1.nri']\ndisable = false\n")
+    assert read_runtime(main).places["disable"] == f"{more}, line 2: disable = false", "the last file counts"
+
+
 REAL = """\
 # written by the administrator
 version = 3

@@ -93,6 +93,19 @@ async def test_a_lock_is_forgotten_also_when_waiting_for_it_is_cancelled():
     assert len(locks) == 0
 
 
+def test_a_check_may_be_good_enough_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    ready = Readiness()
+    ready.set("nri", True, degraded="there is none")
+    assert ready
+    assert "[+]nri (degraded): there is none\n" == ready.report()
+    assert "nri is degraded" in caplog.text
+    ready.set("nri", False, "lost")
+    assert not ready
+    assert "[-]nri: lost\n" == ready.report()
+    ready.set("nri", True)
+    assert "[+]nri\n" == ready.report()
+
+
 def test_ready_needs_at_least_one_check_and_all_good():
     ready = Readiness()
     assert not ready

@@ -51,6 +51,25 @@ def test_the_configuration_of_each_role_is_accepted(role: str) -> None:
     assert config.loads(found["data"][f"{role}.yaml"].encode(), CONFIGS[role])
 
 
+def test_containers_are_held_to_their_claims_as_shipped() -> None:
+    """What the driver needs for it is in its pod, at the paths that its configuration names."""
+    (found,) = [body for body in of("ConfigMap") if body["metadata"]["name"] == "driver"]
+    shipped = config.loads(found["data"]["driver.yaml"].encode(), DriverConfig)
+    (driver,) = [body for body in WORKLOADS if body["metadata"]["name"] == "driver"]
+    spec = driver["spec"]["template"]["spec"]
+    folders = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
+    (container,) = spec["containers"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+
+    assert shipped.nri is not None
+    assert shipped.local is not None
+    assert shipped.local.preflight == "enforce"
+    settings = str(Path(shipped.local.containerd_config).parent)
+    needed = [str(shipped.nri.socket.parent), shipped.nri.cgroup_root, settings]
+    assert all(folders[mounts[path]["name"]] == path for path in needed)
+    assert not any(mounts[path].get("readOnly") for path in needed[:2])
+
+
 def test_one_owner_has_one_name_everywhere() -> None:
     maps = {body["metadata"]["name"]: body["data"] for body in of("ConfigMap")}
     owners = {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import machine
 from tests.unit.prototype.worlds import EXAMPLES, SETS, decide, devices, example, world_of
 
 from dynamic_memory.allocation.prototype.errors import DocumentError
@@ -18,10 +20,13 @@ from dynamic_memory.allocation.prototype.loader import Loader
 from dynamic_memory.allocation.prototype.memory import MemoryShape, generate_memory
 from dynamic_memory.allocation.prototype.ranges import IntRanges
 from dynamic_memory.allocation.prototype.shapes import SHAPES, generate
-from dynamic_memory.api import resource
+from dynamic_memory.api import names, resource
 from dynamic_memory.cel.environments.prototype import prototype_environment
 from dynamic_memory.cel.errors import CompileError, EvaluationError
 from dynamic_memory.cli.gen import gen
+from dynamic_memory.driver.local_classes import device_classes
+from dynamic_memory.driver.local_devices import device_bodies, local_devices
+from dynamic_memory.host.topology import TopologyReader
 
 # --- S92
 
@@ -174,16 +179,32 @@ def test_generated_memory_is_what_the_driver_publishes() -> None:
     assert {"fabric/domain-0", "fabric/domain-1"} == {
         p.spec.pool.name for p in slices.values() if p.spec.pool.name.startswith("fabric")
     }
-    local = slices["node-00-memory-0"].spec
+    local = slices["node-00-mem-0"].spec
     assert ["numa0-4ki", "numa0-2mi", "numa1-4ki", "numa1-2mi"] == [device.name for device in local.devices]
     assert all(isinstance(entry, resource.ResourceSlice) for entry in slices.values())
+
+
+@pytest.mark.parametrize("size", [4 << 30, 4 << 10, 64 << 10])
+def test_generated_memory_of_a_node_is_what_its_driver_publishes(tmp_path: Path, size: int) -> None:
+    """Pool, devices and classes, from a machine of that shape."""
+    shape = MemoryShape(nodes=1, numa=2, size=size, huge_2m=64 << 20, huge_1g=1 << 30, unit=4096)
+    pools = {2 << 20: 32, 1 << 30: 1}
+    nodes = [machine.Node(n, size + (64 << 20) + (1 << 30), f"{4 * n}-{4 * n + 3}", pools, tier=None) for n in (0, 1)]
+    topology = TopologyReader(machine.build(tmp_path, nodes)).read()
+    devices = local_devices(topology, {}).values()
+    published = device_bodies(devices, {}, base_page=4096, since={}, held=lambda _device: True)
+
+    *classes, made = generate_memory(shape, classes=True)
+
+    assert (names.memory_pool("node-00"), published) == (made["spec"]["pool"]["name"], made["spec"]["devices"])
+    assert device_classes(topology) == classes[:3]
 
 
 def test_generated_memory_is_made_piece_by_piece() -> None:
     """A million nodes cost nothing until they are asked for."""
     stream = generate_memory(MemoryShape(nodes=1_000_000))
 
-    assert "node-000000-memory-0" == next(stream)["metadata"]["name"]
+    assert "node-000000-mem-0" == next(stream)["metadata"]["name"]
 
 
 @pytest.mark.parametrize("arguments", [["--nodes", "0"], ["--nodes", "1", "--size", "1000"], ["--nodes", "x"], []])
@@ -217,7 +238,7 @@ spec:
 
     assert "node-00" == decision.node
     [result] = decision.claims[0].status["allocation"].devices.results
-    assert ("dra.memory", "node-00/memory", "numa0-4ki") == (result.driver, result.pool, result.device)
+    assert ("dra.memory", "node-00/mem", "numa0-4ki") == (result.driver, result.pool, result.device)
 
 
 # --- S95

@@ -21,8 +21,10 @@ __all__ = ["MemoryShape", "generate_memory"]
 VERSION = "resource.k8s.io/v1"
 DEVICES_PER_SLICE = 128
 """The most that one ResourceSlice may have."""
-PAGE_SIZES = {"4Ki": "dra.memory", "2Mi": "dra.hugepages-2m", "1Gi": "dra.hugepages-1g"}
-"""Page sizes and the classes that select them."""
+BASE_PAGE = 4 << 10
+HUGE_PAGES = ("2Mi", "1Gi")
+DEFAULT_REQUEST = 1 << 20
+"""Bytes of ordinary memory that a request without a size gets."""
 
 
 class MemoryShape(Struct, frozen=True, kw_only=True):
@@ -97,7 +99,7 @@ def generate_memory(shape: MemoryShape, *, classes: bool = False) -> Iterator[di
         devices = list(_local(shape))
         chunks = [devices[start : start + DEVICES_PER_SLICE] for start in range(0, len(devices), DEVICES_PER_SLICE)]
         for index, chunk in enumerate(chunks):
-            yield _slice(f"{node}/memory", f"{node}-memory", index, len(chunks), chunk, node=node)
+            yield _slice(names.memory_pool(node), f"{node}-mem", index, len(chunks), chunk, node=node)
         if shape.fabric:
             yield _slice(names.windows_pool(node), f"{node}-windows", 0, 1, [_window(shape, domain)], node=node)
 
@@ -120,27 +122,30 @@ def _slice(
 
 
 def _local(shape: MemoryShape) -> Iterator[dict[str, Any]]:
+    """Yield the devices of a node, as the driver publishes those of NUMA nodes with processors."""
     for numa in range(shape.numa):
-        for page, size, step in (
-            ("4Ki", shape.size, shape.unit),
-            ("2Mi", shape.huge_2m, 2 << 20),
-            ("1Gi", shape.huge_1g, 1 << 30),
-        ):
-            if size:
-                yield {
-                    "name": f"numa{numa}-{page.lower()}",
-                    "allowMultipleAllocations": True,
-                    "attributes": {
-                        names.KIND_ATTRIBUTE: {"string": names.DeviceKind.LOCAL.value},
-                        "pageSize": {"string": page},
-                        "resource.kubernetes.io/numaNode": {"int": numa},
-                        "resource.kubernetes.io/pageSize": {"string": page},
-                        "resource.kubernetes.io/hugeTLB": {"bool": page != "4Ki"},
-                        "dra.cpu/numaNodeID": {"int": numa},
-                        "dra.net/numaNode": {"int": numa},
-                    },
-                    "capacity": {names.CAPACITY_SIZE: _capacity(size, step)},
-                }
+        for page, size in ((BASE_PAGE, shape.size), (2 << 20, shape.huge_2m), (1 << 30, shape.huge_1g)):
+            if not size:
+                continue
+            name = format_bytes(page)
+            yield {
+                "name": f"numa{numa}-{name.lower()}",
+                "allowMultipleAllocations": True,
+                "attributes": {
+                    names.KIND_ATTRIBUTE: {"string": names.DeviceKind.LOCAL.value},
+                    "pageSize": {"string": name},
+                    "resource.kubernetes.io/numaNode": {"int": numa},
+                    "resource.kubernetes.io/pageSize": {"string": name},
+                    "resource.kubernetes.io/hugeTLB": {"bool": page != BASE_PAGE},
+                    "dra.cpu/numaNodeID": {"int": numa},
+                    "dra.net/numaNode": {"int": numa},
+                    "tier": {"string": "dram"},
+                    "distance": {"int": 10},
+                    "cpus": {"bool": True},
+                    "enforced": {"bool": True},
+                },
+                "capacity": {names.CAPACITY_SIZE: _local_capacity(size, page)},
+            }
 
 
 def _pool_device(shape: MemoryShape, domain: str) -> dict[str, Any]:
@@ -170,6 +175,15 @@ def _window(shape: MemoryShape, domain: str) -> dict[str, Any]:
     }
 
 
+def _local_capacity(size: int, page: int) -> dict[str, Any]:
+    unit = format_bytes(page)
+    default = format_bytes(DEFAULT_REQUEST) if page < DEFAULT_REQUEST <= size else unit
+    policy: dict[str, Any] = {"default": default, "validRange": {"min": unit, "max": format_bytes(size), "step": unit}}
+    if size == page:  # a range needs room for a step
+        policy = {"default": unit, "validValues": [unit]}
+    return {"value": format_bytes(size), "requestPolicy": policy}
+
+
 def _capacity(size: int, step: int) -> dict[str, Any]:
     unit = format_bytes(step)
     policy: dict[str, Any] = {"default": unit, "validRange": {"min": unit, "step": unit}}
@@ -180,8 +194,12 @@ def _capacity(size: int, step: int) -> dict[str, Any]:
 
 def _classes() -> Iterator[dict[str, Any]]:
     mine = f'device.driver == "{names.DRIVER}" && device.attributes["{names.DRIVER}"]'
-    for page, name in PAGE_SIZES.items():
-        yield _class(name, f'{mine}.kind == "local" && device.attributes["{names.DRIVER}"].pageSize == "{page}"')
+    local = f'{mine}.kind == "{names.DeviceKind.LOCAL}" && device.attributes["resource.kubernetes.io"].hugeTLB'
+    many = "device.allowMultipleAllocations == true"
+    yield _class(names.CLASS_MEMORY, f"{local} == false && {many}")
+    for page in HUGE_PAGES:
+        size = f'device.attributes["{names.DRIVER}"].pageSize == "{page}"'
+        yield _class(names.class_of_page(page), f"{local} == true && {size} && {many}")
     yield _class(names.CLASS_FABRIC, f'{mine}.kind == "{names.DeviceKind.FABRIC.value}"')
     yield _class(names.CLASS_WINDOW, f'{mine}.kind == "{names.DeviceKind.WINDOW.value}"')
 

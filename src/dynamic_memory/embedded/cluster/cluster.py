@@ -176,6 +176,8 @@ class Cluster:
         published = {item.spec["pool"]["name"] for item in slices.items}
         wanted = {names.fabric_pool(pool.name) for pool in self.config.fabric}
         wanted |= {names.windows_pool(node.name) for node in fabric}
+        if self.config.driver.get("local", {}) is not None:
+            wanted |= {names.memory_pool(node.name) for node in fabric}
         if missing := wanted - published:
             return f"{len(missing)} pools are not published, {min(missing)} is one"
         silent = [node.name for node in fabric if names.DRIVER not in node.kubelet.plugins.names]

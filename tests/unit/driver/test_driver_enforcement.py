@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node can hold containers to, and which claims are given there: every cell of the table in docs/nri.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import pytest
+from tests.support.fake_fabric import FakeRig
+from tests.support.machine import GIB, MIB, Node, put
+from tests.support.nri_runtime import Runtime
+from tests.unit.driver.conftest import claim_body
+from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result
+
+from dynamic_memory.driver import nri_link
+from dynamic_memory.driver.config import LocalConfig, NriConfig
+from dynamic_memory.driver.enforcement import Link, Need, gaps_of, needs_of
+from dynamic_memory.driver.grants import Grant, Mode
+from dynamic_memory.driver.prepare import NotReady
+from dynamic_memory.host import containerd
+from dynamic_memory.host.preflight import Check, Finding, Verdict
+from dynamic_memory.process.backoff import Backoff
+
+CONNECTED = Link(wanted=True, runtime="containerd")
+DEVICES, LIMITS, HUGEPAGES = Need.DEVICES, Need.LIMITS, Need.HUGEPAGES
+
+
+def grant(**how):
+    return Grant(**{"request": "mem", "pool": "n1/mem", "device": "numa0-4ki", "size": MIB, "numa": 0, **how})
+
+
+@pytest.mark.parametrize(
+    ("how", "needs"),
+    [
+        ({"far": True}, set()),
+        ({"far": True, "mode": Mode.PROTECT, "path": "/mnt"}, set()),
+        ({"mode": Mode.ADVISE}, {DEVICES}),
+        ({"mode": Mode.ADVISE, "path": "/mnt"}, {DEVICES}),
+        ({"path": "/mnt"}, {DEVICES}),
+        ({"mode": Mode.PROTECT, "path": "/mnt"}, {DEVICES, LIMITS}),
+        ({}, {DEVICES, LIMITS}),
+        ({"mode": Mode.PROTECT}, {DEVICES, LIMITS}),
+        ({"page": 2 * MIB, "mode": Mode.ADVISE}, {DEVICES, LIMITS}),
+        ({"page": 2 * MIB}, {DEVICES, LIMITS, HUGEPAGES}),
+        ({"page": 2 * MIB, "mode": Mode.PROTECT}, {DEVICES, LIMITS, HUGEPAGES}),
+    ],
+)
+def test_what_a_claim_needs_of_the_node(how, needs):
+    assert needs_of([grant(**how)]).keys() == needs
+    assert needs_of([grant(far=True), grant(**how)]).keys() == needs
+
+
+def finding(check, verdict=Verdict.REFUSED, missing=()):
+    return Finding(check=check, verdict=verdict, text=f"about {check}", missing=missing)
+
+
+@pytest.mark.parametrize(
+    ("found", "link", "gaps"),
+    [
+        ([], CONNECTED, set()),
+        ([], Link(wanted=True, lost="it restarts"), set()),
+        ([], Link(wanted=True, absent="nobody listens"), {LIMITS}),
+        ([], Link(wanted=False), {LIMITS}),
+        ([finding(Check.CGROUPS)], CONNECTED, {LIMITS}),
+        ([finding(Check.CGROUPS, Verdict.DEGRADED)], CONNECTED, set()),
+        ([finding(Check.CONTROLLERS, missing=("cpuset", "hugetlb"))], CONNECTED, {LIMITS}),
+        ([finding(Check.CONTROLLERS, missing=("hugetlb",))], CONNECTED, {HUGEPAGES}),
+        ([finding(Check.TOPOLOGY)], CONNECTED, {LIMITS}),
+        # a runtime that is connected has NRI, whatever its file says
+        ([finding(Check.RUNTIME_NRI)], CONNECTED, set()),
+        ([finding(Check.RUNTIME_CDI)], CONNECTED, {DEVICES}),
+        ([finding(Check.RUNTIME_HUGETLB)], CONNECTED, {HUGEPAGES}),
+        # of containerd's file nothing is known: its default is bad
+        ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], CONNECTED, {HUGEPAGES}),
+        ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, absent="nobody"), {LIMITS}),
+        # another runtime has nothing to do with containerd's file
+        (
+            [finding(Check.RUNTIME_HUGETLB), finding(Check.RUNTIME_CDI), finding(Check.RUNTIME_NRI)],
+            Link(wanted=True, runtime="cri-o"),
+            set(),
+        ),
+    ],
+)
+def test_what_a_node_lacks(found, link, gaps):
+    assert gaps_of(found, link).keys() == gaps
+
+
+def test_files_alone_lack_no_runtime():
+    assert gaps_of([], Link(wanted=False), real=False) == {}
+
+
+# --- a whole driver, with the sockets of a runtime
+
+
+def claims(rig):
+    """One claim of each kind, by what it is."""
+    asked = {
+        "limit": ({}, {}),
+        "protect": ({}, {"mode": "protect"}),
+        "advise": ({}, {"mode": "advise"}),
+        "file system": ({}, {"fileSystem": {"path": "/mnt/m"}}),
+        "huge pages": ({"device": "numa0-2mi"}, {}),
+        "huge pages, advise": ({"device": "numa0-2mi"}, {"mode": "advise"}),
+    }
+    return {
+        what: rig.add(
+            local_claim(
+                result(size="2Mi", **device),
+                name=f"c{number}",
+                pods=(f"p{number}",),
+                config=[parameters(**mode)] if mode else None,
+            )
+        )
+        for number, (what, (device, mode)) in enumerate(asked.items())
+    }
+
+
+ALL = {"limit", "protect", "advise", "file system", "huge pages", "huge pages, advise"}
+WITHOUT_LIMITS = {"advise", "file system"}
+
+
+async def given(rig, refs):
+    """Return what is prepared of these claims, and the refusals of the others."""
+    why = {}
+    for what, ref in refs.items():
+        try:
+            await rig.prepare(ref)
+        except NotReady as error:
+            why[what] = str(error)
+        else:
+            await rig.unprepare(ref)
+    return set(refs) - set(why), why
+
+
+class Machine(LocalRig):
+    """A node with cgroups and containerd's file; `text` is None where there is no such file."""
+
+    def __init__(self, folder, text, *, preflight="enforce", controllers="cpuset memory hugetlb") -> None:
+        super().__init__(folder, [Node(0, 4 * GIB, pools={2 * MIB: 256})])
+        put(self.root / "proc/self/mountinfo", "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw")
+        put(self.root / "sys/fs/cgroup/cgroup.controllers", controllers)
+        self.toml = folder / "config.toml"
+        if text is not None:
+            put(self.toml, text)
+        self.local = LocalConfig(root=self.root, preflight=preflight, containerd_config=str(self.toml))
+        self.runtime = Runtime(folder / "nri.sock")
+        self.nri = NriConfig(socket=self.runtime.path)
+
+    async def start(self, **how):
+        driver = self.make(nri=how.get("nri", self.nri))
+        if driver._nri is not None:
+            driver._nri.stub._backoff = Backoff(initial=0.01, maximum=0.05)
+        self.driver = driver
+        self._task = asyncio.create_task(driver.run())
+        await self.until(lambda: driver.node.active and self.devices())
+        return driver
+
+    def report(self):
+        return self.driver._ready.report()
+
+    def enforced(self, device):
+        return self.devices()[device]["attributes"]["enforced"]["bool"]
+
+
+@contextlib.asynccontextmanager
+async def machine(folder, text, **how):
+    nri = {"nri": how.pop("nri")} if "nri" in how else {}
+    listens = how.pop("listens", False)
+    name = how.pop("name", "containerd")
+    rig = Machine(folder, text, **how)
+    rig.runtime.name = name
+    try:
+        if listens:
+            await rig.runtime.start()
+        await rig.start(**nri)
+        if listens:
+            await rig.until(lambda: "[+]nri\n" in rig.report())
+        elif rig.driver._nri is not None:
+            await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        yield rig
+    finally:
+        await rig.stop()
+        if rig.runtime._server is not None and rig.runtime._server.is_serving():
+            await rig.runtime.stop()
+
+
+GOOD = containerd.setup("")
+DEFAULT_2 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n  disable_hugetlb_controller = true\n"
+DEFAULT_17 = "version = 2\n"
+
+
+async def test_a_node_without_gaps_gives_all(tmp_path):
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        assert await given(rig, claims(rig)) == (ALL, {})
+        await rig.until(lambda: "[+]enforcement\n" in rig.report())
+        await rig.until(lambda: rig.enforced("numa0-4ki") and rig.enforced("numa0-2mi"))
+
+
+async def test_containerds_default_costs_huge_pages_alone_and_says_which_line(tmp_path):
+    async with machine(tmp_path, DEFAULT_2, listens=True) as rig:
+        got, why = await given(rig, claims(rig))
+        assert got == ALL - {"huge pages"}
+        says = why["huge pages"]
+        assert f"{rig.toml}, line 3: disable_hugetlb_controller = true" in says
+        assert f"`dynamic-memory setup-runtime {rig.toml}`" in says
+        assert "advise" in says
+        await rig.until(lambda: "[+]enforcement (degraded): no hugepages: containerd has" in rig.report())
+        await rig.until(lambda: not rig.enforced("numa0-2mi"))
+        assert rig.enforced("numa0-4ki")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [(None, "cannot be read"), ("version = 3\n", "does not set disable_hugetlb")]
+)
+async def test_what_containerds_file_does_not_say_is_its_default(tmp_path, text, says):
+    async with machine(tmp_path, text, listens=True) as rig:
+        got, why = await given(rig, claims(rig))
+        assert got == ALL - {"huge pages"}
+        assert says in why["huge pages"]
+
+
+@pytest.mark.parametrize("text", [None, DEFAULT_17])
+async def test_cri_o_is_not_judged_by_a_file_of_containerd(tmp_path, text):
+    async with machine(tmp_path, text, listens=True, name="cri-o") as rig:
+        assert (await given(rig, claims(rig)))[0] == ALL
+
+
+async def test_O7_a_node_without_nri_gives_what_needs_none_and_is_ready(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    async with machine(tmp_path, GOOD) as rig:
+        refs = claims(rig)
+        got, why = await given(rig, refs)
+        assert got == WITHOUT_LIMITS
+        assert f"nobody listens at {rig.runtime.path}" in why["limit"]
+        assert "setup-runtime" in why["limit"]
+        assert "advise" in why["limit"]
+        assert "advise" not in why["huge pages, advise"], "it would not help"
+        assert all(line.startswith("[+]") for line in rig.report().splitlines() if "nri" in line or "enforce" in line)
+        await rig.until(lambda: not rig.enforced("numa0-4ki") and not rig.enforced("numa0-2mi"))
+        assert "enforcement is degraded" in caplog.text
+        # the administrator turns it on
+        await rig.runtime.start()
+        await rig.until(lambda: "[+]enforcement\n" in rig.report())
+        assert (await given(rig, refs))[0] == ALL
+        await rig.until(lambda: rig.enforced("numa0-4ki"))
+
+
+async def test_a_runtime_of_1_7_is_told_its_lines(tmp_path):
+    async with machine(tmp_path, DEFAULT_17 + '[plugins."io.containerd.nri.v1.nri"]\n  disable = true\n') as rig:
+        got, why = await given(rig, claims(rig))
+        assert got == set(), "without CDI no container would learn of its claim"
+        assert "CDI is off in containerd" in why["advise"]
+        assert "enable_cdi" in why["advise"]
+        assert f"{rig.toml}, line 3: disable = true" in rig.report()
+
+
+async def test_what_was_set_up_counts_when_the_runtime_has_read_it(tmp_path):
+    async with machine(tmp_path, DEFAULT_2, listens=True) as rig:
+        refs = claims(rig)
+        put(rig.toml, containerd.setup(DEFAULT_2))
+        assert "huge pages" in (await given(rig, refs))[1], "containerd has not been restarted"
+        await rig.runtime.stop()
+        await rig.until(lambda: "[-]nri" in rig.report())
+        await rig.runtime.start()
+        await rig.until(lambda: "[+]enforcement\n" in rig.report())
+        assert (await given(rig, refs))[0] == ALL
+
+
+async def test_O7_a_connection_that_is_lost_holds_everything_back_until_it_is_given_up(tmp_path, monkeypatch):
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        refs = claims(rig)
+        await rig.runtime.stop()
+        await rig.until(lambda: "[-]nri" in rig.report())
+        assert (await given(rig, refs))[0] == set()
+        assert rig.enforced("numa0-4ki"), "a restart is no news"
+        monkeypatch.setattr(nri_link, "GONE", 0.0)
+        await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        assert (await given(rig, refs))[0] == WITHOUT_LIMITS
+        assert rig.driver._pod_lives("uid-p1"), "containers may run on while their runtime is away"
+
+
+async def test_O7_a_runtime_that_refuses_the_plugin_does_not_stop_the_node(tmp_path, monkeypatch):
+    monkeypatch.setattr(nri_link, "GONE", 0.0)
+    rig = Machine(tmp_path, GOOD)
+
+    async def hang_up(_reader, writer):
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang_up, rig.runtime.path)
+    try:
+        await rig.start()
+        await rig.until(lambda: "no limits" in rig.report())
+        assert "[-]nri" in rig.report(), "somebody has to look"
+        got, why = await given(rig, claims(rig))
+        assert got == WITHOUT_LIMITS
+        assert "NRI does not work with this runtime" in why["limit"]
+    finally:
+        await rig.stop()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_without_nri_the_api_alone_says_whether_a_pod_lives(tmp_path):
+    async with machine(tmp_path, GOOD) as rig:
+        assert not rig.driver._pod_lives("uid-p1")
+
+
+@pytest.mark.parametrize(
+    ("preflight", "gives", "attribute"),
+    [("enforce", WITHOUT_LIMITS, False), ("report", ALL, False), ("off", ALL, True)],
+)
+@pytest.mark.parametrize("nri", [{"nri": None}, {}])
+async def test_preflight_says_whether_gaps_refuse(tmp_path, preflight, gives, attribute, nri):
+    async with machine(tmp_path, GOOD, preflight=preflight, **nri) as rig:
+        got, why = await given(rig, claims(rig))
+        assert got == gives
+        if why and nri:
+            assert "add the line `nri: {}`" in why["limit"]
+        await rig.until(lambda: rig.enforced("numa0-4ki") is attribute)
+
+
+async def test_P1_without_a_controller_claims_are_refused_and_the_driver_runs(tmp_path, caplog):
+    async with machine(tmp_path, GOOD, listens=True, controllers="memory hugetlb") as rig:
+        got, why = await given(rig, claims(rig))
+        assert got == WITHOUT_LIMITS
+        assert "the root has no cpuset" in why["limit"]
+        assert "preflight: REFUSED controllers" in caplog.text
+
+
+async def test_fabric_claims_work_without_nri_and_mixed_ones_go_by_their_local_part(tmp_path):
+    fabric = await FakeRig.open()
+    rig = Machine(tmp_path, GOOD)
+    rig.driver = rig.make(nri=rig.nri, fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    try:
+        await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        far = rig.add(claim_body("far", pods=("p1",)))
+        assert await rig.prepare(far, 30)
+        mixed = claim_body("mixed", pods=("p2",))
+        mixed["status"]["allocation"]["devices"]["results"].append(result(request="near", size="2Mi"))
+        mixed["spec"]["devices"]["requests"].append({"name": "near", "exactly": {"deviceClassName": "dra.memory"}})
+        ref = rig.add(mixed)
+        with pytest.raises(NotReady, match="request near: this node has no limits for it"):
+            await rig.prepare(ref, 30)
+        mixed["status"]["allocation"]["devices"]["config"] = [parameters(mode="advise")]
+        assert await rig.prepare(rig.add(mixed), 30)
+    finally:
+        await rig.stop()
+
+
+async def test_a_second_driver_does_not_give_what_the_first_would_refuse(tmp_path):
+    async with machine(tmp_path, GOOD) as rig:
+        refs = claims(rig)
+        first, second = rig.driver, rig.make(nri=rig.nri)
+        task = asyncio.create_task(second.run())
+        try:
+            await rig.until(lambda: "[+]nri (degraded)" in second._ready.report())
+            assert not second.node.active
+            rig.driver = second
+            got, why = await given(rig, refs)
+            assert got == WITHOUT_LIMITS
+            assert "turn NRI on" in why["limit"] or "NRI is off" in why["limit"]
+        finally:
+            rig.driver = first
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
