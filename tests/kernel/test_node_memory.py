@@ -21,6 +21,34 @@ PROVISION = {
     "spec": {"pages": [{"size": "2M", "count": 32, "node": 0}, {"size": "2M", "count": 16, "node": 1}]},
 }
 
+FILES = """
+import errno, json, mmap, os, re
+size, page = {size}, 2 << 20
+file = os.open("/mnt/huge/pool", os.O_CREAT | os.O_RDWR)
+os.ftruncate(file, size + page)
+said = {{}}
+try:
+    mmap.mmap(file, size + page)
+except OSError as error:
+    said["map"] = errno.errorcode[error.errno]
+try:
+    os.posix_fallocate(file, 0, size + page)
+except OSError as error:
+    said["allocate"] = errno.errorcode[error.errno]
+pages = mmap.mmap(file, size)
+for at in range(0, size, page):
+    pages[at] = 1
+lines = [line for line in open("/proc/self/numa_maps") if "/mnt/huge/pool" in line]
+said["nodes"] = {{n: int(c) for line in lines for n, c in re.findall(r"N(\\d+)=(\\d+)", line)}}
+try:
+    mmap.mmap(-1, page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000).write(b"x")
+except OSError as error:
+    said["beside"] = errno.errorcode[error.errno]
+said["mount"] = next(line.split()[3] for line in open("/proc/mounts") if line.split()[1] == "/mnt/huge")
+print(">>>::RESULT=" + json.dumps(said))
+"""
+"""What a container does with huge pages as files, to say what it could not."""
+
 
 @pytest.fixture(scope="module")
 def driver(machine, plane) -> Iterator[NodeDriver]:
@@ -48,18 +76,23 @@ def request(class_name: str, size: str, numa: int) -> dict:
 
 def result(driver: NodeDriver, name: str, requests: list[dict], arguments: str, resources: dict | None = None) -> dict:
     """Run memtest in a pod with the claim, and return what it says."""
-    template, pod = memtest_pod(name, driver.machine.name, BUSYBOX, requests, arguments, resources)
+    return said(driver, *memtest_pod(name, driver.machine.name, BUSYBOX, requests, arguments, resources))
+
+
+def said(driver: NodeDriver, template: dict, pod: dict) -> dict:
+    """Run a pod that prints a result, and return that."""
+    name = pod["metadata"]["name"]
     driver.api.create(template, "default")
     driver.api.create(pod, "default")
 
-    def said() -> str:
-        phase = driver.api.get("Pod", name, "default")["status"]
+    def line() -> str:
+        status = driver.api.get("Pod", name, "default")["status"]
         log = driver.machine.run(f"cat /var/log/pods/default_{name}_*/main/0.log").output
-        assert ">>>::RESULT=" in log, (phase, log)
+        assert ">>>::RESULT=" in log, (status, log)
         return log.split(">>>::RESULT=")[1].splitlines()[0]
 
     try:
-        return json.loads(eventually(said, 240, f"{name} says what it got", every=0.5))
+        return json.loads(eventually(line, 240, f"{name} says what it got", every=0.5))
     finally:
         driver.api.delete("Pod", name, "default", missing_ok=True)
         driver.api.delete("ResourceClaimTemplate", name, "default", missing_ok=True)
@@ -100,6 +133,23 @@ def test_O12_a_pod_gets_not_a_page_more_than_it_claimed(driver):
     claim = [request("dra.hugepages-2m", "8Mi", 0)]
     got = result(driver, "more", claim, "--size 10Mi --hugetlb 2Mi --should-fail")
     assert got["reason"] == "FailedAsExpected", got
+
+
+@pytest.mark.parametrize("numa", [0, 1])
+def test_huge_pages_as_files_are_as_many_as_claimed_and_not_one_more(driver, numa):
+    claim = [request("dra.hugepages-2m", "8Mi", numa)]
+    template, pod = memtest_pod(f"files-{numa}", driver.machine.name, BUSYBOX, claim, "")
+    files = {"apiVersion": "dynamicmemory.dev/v1", "kind": "MemoryConfig", "fileSystem": {"path": "/mnt/huge"}}
+    template["spec"]["spec"]["devices"]["config"] = [{"opaque": {"driver": "dra.memory", "parameters": files}}]
+    (container,) = pod["spec"]["containers"]
+    python = container["command"][2].split()[1]  # "exec PYTHON -B -m ..."
+    container["command"] = [python, "-B", "-c", FILES.format(size=8 * MI)]
+    got = said(driver, template, pod)
+    assert (got["map"], got["allocate"]) == ("ENOMEM", "ENOSPC"), got
+    assert got.get("beside") == "ENOMEM", "what the files hold counts against the claim"
+    # numa_maps counts in pages of the mapping's own size
+    assert got["nodes"] == {str(numa): 4}, got
+    assert "pagesize=2M" in got["mount"], got
 
 
 @pytest.mark.parametrize("numa", [0, 1])
