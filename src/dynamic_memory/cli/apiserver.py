@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ def apiserver(
       dynamic-memory apiserver --data-dir ./state --kubeconfig ./kubeconfig
       kubectl --kubeconfig ./kubeconfig get namespaces
     """
+    gc.disable()  # until it serves: all that is loaded and built by then stays
     from dynamic_memory.embedded.apiserver.clock import SteppingClock  # noqa: PLC0415 - imported when it runs
     from dynamic_memory.embedded.apiserver.security import SecurityOptions  # noqa: PLC0415
     from dynamic_memory.embedded.apiserver.server import Options, serve  # noqa: PLC0415
@@ -74,7 +76,12 @@ def apiserver(
 
     async def main(process: Process) -> None:
         async with serve(options):
+            gc.freeze()  # what never goes is not to be searched through for what does
+            gc.enable()
             process.ready.set("serving", ok=True)
             await asyncio.Event().wait()
 
-    return run(main, role="apiserver", health_address=None)
+    try:
+        return run(main, role="apiserver", health_address=None)
+    finally:
+        gc.enable()

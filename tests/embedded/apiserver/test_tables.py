@@ -10,8 +10,9 @@ import pytest
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.resource import Column, Resource
 from dynamic_memory.embedded.apiserver.schema import Schema
-from dynamic_memory.embedded.apiserver.table import Tables, human_duration, include_object
+from dynamic_memory.embedded.apiserver.table.duration import human_duration
 from dynamic_memory.embedded.apiserver.table.jsonpath import parse_path
+from dynamic_memory.embedded.apiserver.table.render import Tables, include_object
 from dynamic_memory.errors import InvalidInput
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from dynamic_memory.embedded.apiserver import bodies
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
-from dynamic_memory.embedded.apiserver.discovery import Discovery
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
     StatusError,
@@ -35,6 +34,7 @@ from dynamic_memory.embedded.apiserver.writing import Writing
 from dynamic_memory.process import clock
 
 if TYPE_CHECKING:
+    from dynamic_memory.embedded.apiserver.discovery import Discovery
     from dynamic_memory.embedded.apiserver.documents import Document
     from dynamic_memory.embedded.apiserver.openapi import OpenApi
 
@@ -195,7 +195,8 @@ class Api:
 
     def _document(self, request: Request, path: str) -> Document | None:
         if self._documents is None:
-            from dynamic_memory.embedded.apiserver.openapi import OpenApi  # noqa: PLC0415 - a server starts faster
+            from dynamic_memory.embedded.apiserver.discovery import Discovery  # noqa: PLC0415 - a server starts faster
+            from dynamic_memory.embedded.apiserver.openapi import OpenApi  # noqa: PLC0415
 
             self._documents = Discovery(self.core.registry, self.address), OpenApi(self.core.registry)
         discovery, openapi = self._documents

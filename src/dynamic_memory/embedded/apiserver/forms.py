@@ -8,8 +8,8 @@ events; the rest is made for each request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,7 +19,10 @@ from dynamic_memory.embedded.apiserver.paging import Page
 from dynamic_memory.embedded.apiserver.records import Object, Record, encode
 from dynamic_memory.embedded.apiserver.request import Request, Response
 from dynamic_memory.embedded.apiserver.resource import Resource
-from dynamic_memory.embedded.apiserver.table import Tables, include_object, partial_list, partial_object
+from dynamic_memory.embedded.apiserver.table.metadata import partial_list, partial_object
+
+if TYPE_CHECKING:
+    from dynamic_memory.embedded.apiserver.table.render import Tables
 
 __all__ = ["Forms", "as_stored", "decoded", "event_line", "plain"]
 
@@ -53,7 +56,12 @@ class Forms:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._tables = Tables()
+
+    @cached_property
+    def _tables(self) -> Tables:
+        from dynamic_memory.embedded.apiserver.table.render import Tables  # noqa: PLC0415 - a server starts faster
+
+        return Tables()
 
     def one(self, request: Request, resource: Resource, record: Record, code: int) -> Response:
         """Return the answer that is one object."""
@@ -77,7 +85,7 @@ class Forms:
         if target.kind:
             items = [decoded(resource, record) for record in page.records]
             if target.table:
-                include = include_object(dict(request.query))
+                include = self._tables.include(request.query)
                 table = self._tables.render(
                     resource, items, metadata, now=self._core.clock.now(), include=include, version=target.version
                 )
@@ -92,7 +100,7 @@ class Forms:
     def _object(self, request: Request, target: Target, resource: Resource, record: Record) -> Object:
         obj = decoded(resource, record)
         if target.table:
-            include = include_object(dict(request.query))
+            include = self._tables.include(request.query)
             now = self._core.clock.now()
             return self._tables.render_one(resource, obj, now=now, include=include, version=target.version)
         return partial_object(obj, target.version) if target.partial else obj
@@ -118,7 +126,7 @@ class Forms:
                 )
 
             return partial
-        include = include_object(dict(request.query))
+        include = self._tables.include(request.query)
         first = True
 
         def table(type_: str, record: Record) -> bytes:

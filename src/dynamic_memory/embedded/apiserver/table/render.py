@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from dynamic_memory.embedded.apiserver.errors import bad_request
@@ -35,7 +36,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
 }
 
 
-def include_object(query: dict[str, list[str]]) -> str:
+def include_object(query: Mapping[str, list[str]]) -> str:
     """Return what rows carry beside their cells: `None`, `Metadata` or `Object`.
 
     Raises:
@@ -55,6 +56,11 @@ class Tables:
 
     def __init__(self) -> None:
         self._made: dict[Resource, tuple[Printer, list[Object]]] = {}
+
+    @staticmethod
+    def include(query: Mapping[str, list[str]]) -> str:
+        """See `include_object`."""
+        return include_object(query)
 
     def _of(self, resource: Resource) -> tuple[Printer, list[Object]]:
         made = self._made.get(resource)
