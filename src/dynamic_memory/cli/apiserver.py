@@ -76,6 +76,7 @@ def apiserver(
 
     async def main(process: Process) -> None:
         async with serve(options):
+            gc.collect()
             gc.freeze()  # what never goes is not to be searched through for what does
             gc.enable()
             process.ready.set("serving", ok=True)

@@ -10,6 +10,7 @@ import pytest
 from tests.embedded.support.client import Client
 from tests.embedded.support.kinds import resource
 
+from dynamic_memory.embedded.apiserver.bodies import may_repeat
 from dynamic_memory.embedded.apiserver.decoding import decode
 from dynamic_memory.embedded.apiserver.defaults import apply_defaults
 from dynamic_memory.embedded.apiserver.duplicates import duplicate_fields
@@ -131,6 +132,20 @@ def test_times_of_leases_keep_microseconds() -> None:
 def test_numbers_in_the_data_of_a_config_map_are_texts() -> None:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"vlanID": 2000, "b": "c"}}
     assert decode(resource("v1", "ConfigMap"), body)[0]["data"] == {"vlanID": "2000", "b": "c"}
+
+
+@pytest.mark.parametrize(
+    ("body", "may"),
+    [
+        (b'{"a":[{"b":1},{"b":2}],"c": {}}', False),
+        (b'{"a":[{"b":1,"b":2}],"a":{}}', True),
+        (b'{"a":1, "a" :2}', True),
+        (b'{"a":1,"a"\n:2,"b":"\\":"}', True),
+        (b'{"a":"x\\":"}', True),  # it has none, but whoever counts cannot know
+    ],
+)
+def test_documents_without_a_duplicate_field_are_told_by_counting(body: bytes, may: bool) -> None:
+    assert may_repeat(body, json.loads(body)) is may
 
 
 def test_duplicate_fields_are_found_at_any_depth() -> None:

@@ -13,6 +13,9 @@ from dynamic_memory.process import clock
 
 __all__ = ["Clock", "SteppingClock"]
 
+_NOTHING = dt.timedelta()
+_SECOND = dt.timedelta(seconds=1)
+
 
 class Clock:
     """Wall time."""
@@ -30,9 +33,10 @@ class Clock:
 
     def stamp(self) -> str:
         """Return the time as `metav1.Time` has it; written once a second, since every write asks."""
-        now = self.now().replace(microsecond=0)
-        if now != self._stamped:
-            self._stamped, self._stamp = now, clock.rfc3339(now)
+        now = self.now()
+        if self._stamped is None or not _NOTHING <= now - self._stamped < _SECOND:
+            self._stamped = now.replace(microsecond=0)
+            self._stamp = clock.rfc3339(self._stamped)
         return self._stamp
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from dynamic_memory.embedded.apiserver.bodies import may_repeat
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.decoding import decode, strict_error
 from dynamic_memory.embedded.apiserver.duplicates import duplicate_fields
@@ -43,7 +44,7 @@ class Contents:
         made, problems = decode(target.resource, obj)
         if target.validation == "Ignore":
             return made
-        if raw.lstrip()[:1] == b"{":
+        if raw.lstrip()[:1] == b"{" and may_repeat(raw, obj):
             problems += duplicate_fields(raw)
         if problems and target.validation == "Strict":
             raise strict_error(target.resource, problems)

@@ -40,9 +40,14 @@ _VALUE: Final = f"({_KEY})?"
 _IDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _CONFIG_KEY: Final = "[-._a-zA-Z0-9]+"
 _REASON: Final = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
+_MATCHES: Final = {
+    pattern: re.compile(pattern, re.ASCII).fullmatch
+    for pattern in (_LABEL, _SUBDOMAIN, _LABEL_1035, _KEY, _VALUE, _IDENTIFIER, _CONFIG_KEY, _REASON)
+}
 _KEY_TEXT: Final = (
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
 )
+_VALUE_TEXT: Final = f"a valid label must be an empty string or {_KEY_TEXT.removeprefix('must ')}"
 MAX_LABEL: Final = 63
 MAX_SUBDOMAIN: Final = 253
 MAX_ANNOTATIONS: Final = 256 * 1024
@@ -62,10 +67,13 @@ def _regex_error(text: str, pattern: str, *examples: str) -> str:
 
 
 def _checked(name: str, pattern: str, limit: int, text: str, *examples: str) -> list[str]:
+    matches = _MATCHES[pattern](name)
+    if matches and len(name) <= limit:  # it is ASCII then
+        return []
     found = []
     if len(name.encode()) > limit:
         found.append(max_length(limit))
-    if not re.fullmatch(pattern, name, re.ASCII):
+    if not matches:
         found.append(_regex_error(text, pattern, *examples))
     return found
 
@@ -76,7 +84,7 @@ def dns_label(name: str) -> list[str]:
         "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
         "with an alphanumeric character"
     )
-    if "." in name and len(name) <= MAX_LABEL and re.fullmatch(_SUBDOMAIN, name, re.ASCII):
+    if "." in name and len(name) <= MAX_LABEL and _MATCHES[_SUBDOMAIN](name):
         return ["must not contain dots"]
     return _checked(name, _LABEL, MAX_LABEL, text, "my-name", "123-abc")
 
@@ -108,7 +116,7 @@ def path_segment(name: str) -> list[str]:
 
 def c_identifier(name: str) -> list[str]:
     """Check an identifier of C."""
-    if re.fullmatch(_IDENTIFIER, name, re.ASCII):
+    if _MATCHES[_IDENTIFIER](name):
         return []
     text = (
         "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric "
@@ -145,15 +153,14 @@ def label_key(name: str) -> list[str]:
         found.append("name part must be non-empty")
     elif len(last) > MAX_LABEL:
         found.append(f"name part {max_length(MAX_LABEL)}")
-    if not re.fullmatch(_KEY, last, re.ASCII):
+    if not _MATCHES[_KEY](last):
         found.append(f"name part {_regex_error(_KEY_TEXT, _KEY, 'MyName', 'my.name', '123-abc')}")
     return found
 
 
 def label_value(value: str) -> list[str]:
     """Check the value of a label."""
-    text = f"a valid label must be an empty string or {_KEY_TEXT.removeprefix('must ')}"
-    return _checked(value, _VALUE, MAX_LABEL, text, "MyValue", "my_value", "12345")
+    return _checked(value, _VALUE, MAX_LABEL, _VALUE_TEXT, "MyValue", "my_value", "12345")
 
 
 def validate_labels(labels: Any, path: str) -> list[Cause]:
@@ -291,7 +298,7 @@ def _condition(condition: Mapping[str, Any], path: str) -> list[Cause]:
         causes.append(fields.required(f"{path}.lastTransitionTime"))
     if not reason:
         causes.append(fields.required(f"{path}.reason"))
-    elif not re.fullmatch(_REASON, reason, re.ASCII):
+    elif not _MATCHES[_REASON](reason):
         text = (
             "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric "
             "characters or '_,:', and must end with an alphanumeric character or '_'"
