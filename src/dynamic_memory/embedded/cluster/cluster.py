@@ -171,14 +171,15 @@ class Cluster:
             return f"{len(missing)} nodes are not ready, {min(missing)} is one"
         if self.config.roles == "none":
             return ""
-        fabric = [node for node in self.nodes.values() if node.has_fabric]
         slices = await self.kube.list(SLICES, fields=f"spec.driver={names.DRIVER}")
         published = {item.spec["pool"]["name"] for item in slices.items}
         wanted = {names.fabric_pool(pool.name) for pool in self.config.fabric}
-        wanted |= {names.windows_pool(node.name) for node in fabric}
+        wanted |= {names.windows_pool(node.name) for node in self.nodes.values() if node.has_fabric}
+        drivers = [role for role in self.roles.values() if role.role == "driver"]
+        wanted |= {names.memory_pool(role.node) for role in drivers if role.settings["local"] is not None}
         if missing := wanted - published:
             return f"{len(missing)} pools are not published, {min(missing)} is one"
-        silent = [node.name for node in fabric if names.DRIVER not in node.kubelet.plugins.names]
+        silent = [role.node for role in drivers if names.DRIVER not in self.nodes[role.node].kubelet.plugins.names]
         return f"the driver of {silent[0]} is not registered" if silent else ""
 
     # --- parts
@@ -243,10 +244,12 @@ class Cluster:
         self._role("service", "service", settings.service(self.config, self.folder))
         self._role("controller", "controller", settings.controller(self.config, self.folder))
         for node in self.nodes.values():
+            driver = settings.driver(self.config, self.folder, node.group, node.name)
+            if settings.serves(driver):
+                self._role(f"driver-{node.name}", "driver", driver, node.name)
             if node.has_fabric:
-                for role, make in (("driver", settings.driver), ("updater", settings.updater)):
-                    body = make(self.config, self.folder, node.group, node.name)
-                    self._role(f"{role}-{node.name}", role, body, node.name)  # type: ignore[arg-type]  # two of the names
+                updater = settings.updater(self.config, self.folder, node.group, node.name)
+                self._role(f"updater-{node.name}", "updater", updater, node.name)
         for each in self.roles.values():
             each.start()
 
@@ -257,7 +260,7 @@ class Cluster:
             if "kubeconfig" in body:
                 # it may have the administrator's token in it
                 durable.write(Path(body["kubeconfig"]), self.folder.kubeconfig.read_bytes(), 0o600)
-            self.roles[name] = ProcessRole(name, role, path, self.folder.logs / f"{name}.log")
+            self.roles[name] = ProcessRole(name, role, body, path, self.folder.logs / f"{name}.log", node)
         else:
             self.roles[name] = InlineRole(name, role, body, self.api, node)
 

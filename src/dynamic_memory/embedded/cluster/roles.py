@@ -67,12 +67,16 @@ class Role:
     Args:
         name: `driver-node-1`.
         role: which.
+        settings: its configuration, as its file has it.
+        node: the role's node, if it is one of a node.
 
     """
 
-    def __init__(self, name: str, role: RoleName) -> None:
+    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], node: str = "") -> None:
         self.name = name
         self.role = role
+        self.settings = settings
+        self.node = node
         self.starts = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -109,14 +113,14 @@ class InlineRole(Role):
     Args:
         name: see `Role`.
         role: see `Role`.
-        settings: its configuration, as its file would have it.
+        settings: see `Role`.
         api: the API server.
-        node: the role's node, if it is one of a node.
+        node: see `Role`.
 
     """
 
     def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], api: Api, node: str = "") -> None:
-        super().__init__(name, role)
+        super().__init__(name, role, settings, node)
         self.process = Process(role)
         self._text = yaml.safe_dump(dict(settings)).encode()
         self._kube = LocalKube(api, role_user(role, node), manager=f"dynamic-memory-{role}")
@@ -131,14 +135,14 @@ class InlineRole(Role):
         }
         await run[self.role]()
 
-    def _settings(self, type_: type[T]) -> T:
+    def _read(self, type_: type[T]) -> T:
         return config.loads(self._text, type_, name=self.name)
 
     async def _service(self) -> None:
-        await service_role.main(self.process, self._settings(ServiceConfig))
+        await service_role.main(self.process, self._read(ServiceConfig))
 
     async def _controller(self) -> None:
-        settings = self._settings(ControllerConfig)
+        settings = self._read(ControllerConfig)
         kube = self._kube
         controller = controller_role.Controller(
             self.process, settings, kube, lambda: controller_role.connect(kube, settings)
@@ -146,10 +150,10 @@ class InlineRole(Role):
         await controller.run()
 
     async def _driver(self) -> None:
-        await driver_role.run(self.process, self._settings(DriverConfig), self._kube)
+        await driver_role.run(self.process, self._read(DriverConfig), self._kube)
 
     async def _updater(self) -> None:
-        settings = self._settings(CapacityConfig)
+        settings = self._read(CapacityConfig)
         # metrics of one name can be registered once a process
         metrics = Metrics(CollectorRegistry())
         host = open_host(settings.host)
@@ -162,13 +166,17 @@ class ProcessRole(Role):
     Args:
         name: see `Role`.
         role: see `Role`.
+        settings: see `Role`.
         path: its configuration file.
         log_file: where it logs to.
+        node: see `Role`.
 
     """
 
-    def __init__(self, name: str, role: RoleName, path: Path, log_file: Path) -> None:
-        super().__init__(name, role)
+    def __init__(
+        self, name: str, role: RoleName, settings: Mapping[str, Any], path: Path, log_file: Path, node: str = ""
+    ) -> None:
+        super().__init__(name, role, settings, node)
         self._path = path
         self._log = log_file
         self._process: asyncio.subprocess.Process | None = None
