@@ -136,8 +136,9 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
         run_processes: containers are real processes.
         port: of the API server; 0 for any.
         keep: the API server's objects outlive the process.
-        rbac: rights are checked: those of the manifests for roles that run inline, those of nodes for kubelets; the
-            kubeconfig has a token of an administrator.
+        rbac: rights are checked: those of the manifests for our roles, those of nodes for kubelets; the kubeconfig has
+            a token of an administrator.
+        audit: who asked the API server for what is written to logs/audit.log.
         driver: additions to the configuration of every driver (docs/driver.md).
         updater: additions to the configuration of every updater (docs/updater.md).
         controller: additions to the configuration of the controller (docs/controller.md).
@@ -157,6 +158,7 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
     port: int = PORT
     keep: bool = True
     rbac: bool = False
+    audit: bool = False
     driver: dict[str, Any] = {}
     updater: dict[str, Any] = {}
     controller: dict[str, Any] = {}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our roles in an embedded cluster: coroutines of this process, or processes that can be killed.
 
-Inline they call the API server without sockets, each with the identity that its service account has in a real cluster
-(a driver's and an updater's bound to their node), so the policies hold for them as there. Either way a role that ends
-is started again after a moment, as its Deployment or DaemonSet would.
+Inline they call the API server without sockets; processes have tokens (`identity`). Either way each has the identity
+of its service account in a real cluster (a driver's and an updater's bound to their node), so that rights and policies
+hold for them as there; and a role that ends is started again after a moment, as its Deployment or DaemonSet would.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import UserInfo
+from dynamic_memory.embedded.cluster.identity import Identity
 from dynamic_memory.embedded.cluster.settings import NAMESPACE
 from dynamic_memory.fabric import role as service_role
 from dynamic_memory.fabric.config import ServiceConfig
@@ -72,7 +73,7 @@ class Role:
 
     """
 
-    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], node: str = "") -> None:
+    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], *, node: str = "") -> None:
         self.name = name
         self.role = role
         self.settings = settings
@@ -119,8 +120,8 @@ class InlineRole(Role):
 
     """
 
-    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], api: Api, node: str = "") -> None:
-        super().__init__(name, role, settings, node)
+    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], api: Api, *, node: str = "") -> None:
+        super().__init__(name, role, settings, node=node)
         self.process = Process(role)
         self._text = yaml.safe_dump(dict(settings)).encode()
         self._kube = LocalKube(api, role_user(role, node), manager=f"dynamic-memory-{role}")
@@ -169,15 +170,25 @@ class ProcessRole(Role):
         settings: see `Role`.
         path: its configuration file.
         log_file: where it logs to.
+        identity: gives it credentials; None if it has some, or needs none.
         node: see `Role`.
 
     """
 
     def __init__(
-        self, name: str, role: RoleName, settings: Mapping[str, Any], path: Path, log_file: Path, node: str = ""
+        self,
+        name: str,
+        role: RoleName,
+        settings: Mapping[str, Any],
+        path: Path,
+        *,
+        log_file: Path,
+        identity: Identity | None = None,
+        node: str = "",
     ) -> None:
-        super().__init__(name, role, settings, node)
+        super().__init__(name, role, settings, node=node)
         self._path = path
+        self._identity = identity
         self._log = log_file
         self._process: asyncio.subprocess.Process | None = None
 
@@ -192,6 +203,8 @@ class ProcessRole(Role):
             self._process.kill()
 
     async def _once(self) -> None:
+        if self._identity is not None:
+            await self._identity.take()
         command = [sys.executable, "-m", "dynamic_memory", self.role, "--config", str(self._path)]
         output = await asyncio.to_thread(self._log.open, "ab")
         with output:
@@ -202,12 +215,21 @@ class ProcessRole(Role):
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the cluster, which then ends its roles in order
             )
+        lost = None if self._identity is None else asyncio.create_task(self._lost(self._identity, process))
         try:
             code = await process.wait()
             log.warning("%s ended with %s", self.name, code)
         finally:
+            if lost is not None:
+                lost.cancel()
             if process.returncode is None:
                 await self._end(process)
+
+    async def _lost(self, identity: Identity, process: asyncio.subprocess.Process) -> None:
+        """End the process once its credentials are good no more."""
+        await identity.lost()
+        log.warning("%s has lost its identity", self.name)
+        await self._end(process)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
