@@ -235,6 +235,7 @@ def test_a_file_that_cannot_be_is_refused_where_it_is_wrong():
         ("fabric: [{name: a}, {name: a}]", "fabric"),
         ("faults: {hosts: {nobody: {}}}", "faults.hosts.nobody"),
         ("nods: []", "nods"),
+        ("rbac: true\nnodes: [{labels: {node-role.kubernetes.io/far: ''}}]", r"nodes\[0\].labels"),
     ):
         with pytest.raises(InvalidInput, match=where):
             config.loads(text.encode(), ClusterConfig)

@@ -96,7 +96,8 @@ class Security:
         if options.rbac:
             authorizer = RbacAuthorizer(world)
             core.store.listen(authorizer.heard)
-            core.admission = NodeRestriction(ClaimRights(RoleRights(core.admission, authorizer), authorizer), world)
+            inner = ClaimRights(RoleRights(core.admission, authorizer), authorizer)
+            core.admission = NodeRestriction(inner, world, authorizer)
             api.authorizer = authorizer
             self.decider = authorizer
         self.authenticator = Authenticator(
