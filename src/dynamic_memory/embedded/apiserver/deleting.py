@@ -17,6 +17,7 @@ from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import DEFINITIONS, NAMESPACES, AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, conflict, forbidden, invalid, not_found
 from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.lasting import lasting
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import Request, UserInfo
 from dynamic_memory.embedded.apiserver.resource import Resource, StorageKey
@@ -113,6 +114,7 @@ class Deleting:
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    @lasting
     async def delete(
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions, user: UserInfo
     ) -> Outcome:
@@ -145,10 +147,14 @@ class Deleting:
             record.storage == NAMESPACES and bool((record.object.get("spec") or {}).get("finalizers"))
         )
         if not holds and not grace:
-            return Outcome(record if options.dry_run else await self._core.store.remove(record), gone=True)
+            if options.dry_run:
+                await self._core.store.settled(record)
+                return Outcome(record, gone=True)
+            return Outcome(await self._core.store.remove(record), gone=True)
         marked = self._marked(record, finalizers, grace)
-        if marked == record.object:
+        if marked == record.object or options.dry_run:
             await self._core.store.settled(record)
+        if marked == record.object:
             return Outcome(record, gone=False)
         if options.dry_run:
             return Outcome(Record(record.storage, record.key, marked, record.version), gone=False)

@@ -233,6 +233,16 @@ class Store:
         if future is not None:
             await asyncio.shield(future)
 
+    async def flushed(self) -> None:
+        """Wait until everything is on disk that a reader of heads can have seen.
+
+        Raises:
+            StatusError: 500, it cannot be written.
+
+        """
+        if self._pending:
+            await asyncio.shield(next(reversed(self._pending.values())))
+
     def _refusal(self) -> StatusError:
         return StatusError(500, "InternalError", f"Internal error occurred: {self.failure}")
 
