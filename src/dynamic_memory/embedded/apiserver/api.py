@@ -36,6 +36,7 @@ from dynamic_memory.process import clock
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.documents import Document
+    from dynamic_memory.embedded.apiserver.exposition import Exposition
     from dynamic_memory.embedded.apiserver.openapi import OpenApi
 
 __all__ = ["Api", "Authorizer"]
@@ -119,6 +120,7 @@ class Api:
         """`host:port` that clients reach the server by."""
         self.unstored: dict[tuple[str, str], Special] = {}
         """Answers for resources that are not stored (reviews, metrics), by group and plural."""
+        self._exposition: Exposition | None = None
         self._documents: tuple[Discovery, OpenApi] | None = None
 
     async def handle(self, request: Request) -> Answer:
@@ -179,6 +181,8 @@ class Api:
             raise no_such_path()
         if path in _PROBES or path.rpartition("/")[0] in _PROBES:
             return self._probe(path)
+        if path == "/metrics":
+            return self._numbers().answer(request.headers.get("accept", ""))
         document = self._document(request, path)
         if document is None:
             raise no_such_path()
@@ -192,6 +196,13 @@ class Api:
         return Response(
             500, f"[-]store failed: {failure}\n{check} check failed\n".encode(), "text/plain; charset=utf-8"
         )
+
+    def _numbers(self) -> Exposition:
+        if self._exposition is None:
+            from dynamic_memory.embedded.apiserver.exposition import Exposition  # noqa: PLC0415 - few ask for it
+
+            self._exposition = Exposition(self.core.monitoring, self.core.store)
+        return self._exposition
 
     def _document(self, request: Request, path: str) -> Document | None:
         if self._documents is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from dynamic_memory.embedded.apiserver.clock import Clock
+from dynamic_memory.embedded.apiserver.monitoring import Monitoring
 from dynamic_memory.embedded.apiserver.paging import Snapshots
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import UserInfo
@@ -104,6 +105,7 @@ class Core:
         self.registry = registry
         self.clock = clock
         self.snapshots = Snapshots()
+        self.monitoring = Monitoring()
         self.admission: Admission = OpenAdmission()
         self.finishers: dict[StorageKey, Callable[[Object], Object]] = {}
         """What the server itself says on objects of a kind, last of all before they are stored."""

@@ -19,6 +19,7 @@ from dynamic_memory.embedded.apiserver import forms
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.deleting import DeleteOptions
 from dynamic_memory.embedded.apiserver.errors import StatusError, expired, no_such_path, not_found
+from dynamic_memory.embedded.apiserver.monitoring import VERBS, Labels, scope_of
 from dynamic_memory.embedded.apiserver.patching import STYLES
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, selection_of
 from dynamic_memory.embedded.apiserver.records import Record, encode
@@ -40,6 +41,11 @@ _METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELE
 def _own(body: Body | Sequence[Body]) -> Any:
     """Return a copy as it would come over the wire: what is a subclass here (an enum) is plain text there."""
     return msgspec.json.decode(msgspec.json.encode(body))
+
+
+def _labels(kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None) -> Labels:
+    scope = scope_of(verb, namespace or "", name)
+    return Labels(VERBS[verb], "", kind.group, kind.version, kind.plural, subresource or "", scope)
 
 
 class LocalKube:
@@ -97,22 +103,23 @@ class LocalKube:
         timeout: float,
     ) -> AsyncIterator[WatchEvent[T]]:
         """Follow changes after `resource_version` for at most `timeout` seconds."""
-        store = self._core.store
+        store, begin = self._core.store, clock.monotonic()
         with self._asked(kind, "watch", namespace) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             if int(resource_version) > store.version:
                 raise expired(f"too new resource version: {resource_version} ({store.version})")
             watcher = store.watch(resource.storage, selection, int(resource_version))
-        try:
-            until = clock.monotonic() + timeout
-            while not watcher.cut and (rest := until - clock.monotonic()) > 0:
-                seen = await watcher.take(min(rest, BOOKMARK_SECONDS))
-                for type_, record in seen:
-                    yield WatchEvent(type_, self._decoded(kind, resource, record), str(record.version))
-                if not seen and not watcher.cut:
-                    yield WatchEvent("BOOKMARK", None, str(store.version))
-        finally:
-            store.unwatch(resource.storage, watcher)
+        with self._core.monitoring.watching(_labels(kind, "watch", namespace, "", None), begin):
+            try:
+                until = clock.monotonic() + timeout
+                while not watcher.cut and (rest := until - clock.monotonic()) > 0:
+                    seen = await watcher.take(min(rest, BOOKMARK_SECONDS))
+                    for type_, record in seen:
+                        yield WatchEvent(type_, self._decoded(kind, resource, record), str(record.version))
+                    if not seen and not watcher.cut:
+                        yield WatchEvent("BOOKMARK", None, str(store.version))
+            finally:
+                store.unwatch(resource.storage, watcher)
 
     # --- writing
 
@@ -235,9 +242,12 @@ class LocalKube:
             code = 500
             raise
         finally:
+            seconds = clock.monotonic() - begin
+            if verb != "watch" or code >= _ERRORS_FROM:  # one that was begun counts when it ends
+                self._core.monitoring.done(_labels(kind, verb, namespace, name, subresource), code, seconds)
             if self._api.audit is not None:
                 request = self._request(kind, verb, namespace, name, subresource)
-                self._api.audit(request, code, clock.monotonic() - begin)
+                self._api.audit(request, code, seconds)
 
     def _request(
         self, kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None

@@ -175,6 +175,10 @@ class Store:
         """Return the kinds of which there are objects."""
         return tuple(storage for storage, collection in self._collections.items() if collection.records)
 
+    def counts(self) -> dict[StorageKey, int]:
+        """Return how many objects there are of each kind that was ever stored or asked for."""
+        return {storage: len(collection.records) for storage, collection in self._collections.items()}
+
     # --- writing
 
     async def put(self, storage: StorageKey, key: Key, obj: Object, expect: Record | None) -> Record:
