@@ -287,7 +287,7 @@ class Api:
             raise method_not_allowed(found.resource, "delete")
         options = options_of(request, self._options(request))
         resource = found.resource
-        outcome = await self.deleting.delete(resource, found.namespace, found.name, options, request.user)
+        outcome = await self.deleting.delete(resource, found.namespace, found.name, options, request)
         if outcome.gone and resource.storage not in _RETURNED:
             return json_response(200, success(resource, found.name, outcome.record.uid))
         return self.reading.answer(request, resource, outcome.record)
@@ -303,7 +303,7 @@ class Api:
             if number % 50 == 49:  # noqa: PLR2004 - others want to be served meanwhile
                 await clock.sleep(0)
             try:
-                await self.deleting.delete(found.resource, *record.key, options, request.user)
+                await self.deleting.delete(found.resource, *record.key, options, request)
             except StatusError as error:
                 if error.reason != "NotFound":
                     raise

@@ -41,6 +41,12 @@ class AdmissionRequest:
     dry_run: bool
     warnings: list[str] = field(default_factory=list)
     """Texts of Warning headers, added to by policies."""
+    audit: Object = field(default_factory=dict)
+    """What is found out about the request, for the audit log; policies add `annotations`."""
+
+    def annotate(self, key: str, value: str) -> None:
+        """Have the audit log say something; what stands there already stays."""
+        self.audit.setdefault("annotations", {}).setdefault(key, value)
 
 
 class Admission(Protocol):

@@ -116,9 +116,16 @@ class Deleting:
 
     @lasting
     async def delete(
-        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, user: UserInfo
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, by: UserInfo | Request
     ) -> Outcome:
         """Delete an object, or mark it.
+
+        Args:
+            resource: its kind.
+            namespace: its namespace.
+            name: its name.
+            options: how.
+            by: who wants it; or the request, which warnings and annotations go to.
 
         Raises:
             StatusError: there is none, it is not the one that was meant, or it may not be deleted.
@@ -131,7 +138,7 @@ class Deleting:
             if record is None:
                 raise not_found(resource, name)
             self._meant(resource, record, options)
-            await self._core.admission.validate(self._request(resource, record, options, user))
+            await self._core.admission.validate(self._request(resource, record, options, by))
             try:
                 return await self._delete_once(record, options)
             except Changed:
@@ -196,7 +203,9 @@ class Deleting:
             marked["status"] = {**(marked.get("status") or {}), "phase": "Terminating"}
         return marked
 
-    def _request(self, resource: Resource, record: Record, options: DeleteOptions, user: UserInfo) -> AdmissionRequest:
+    def _request(
+        self, resource: Resource, record: Record, options: DeleteOptions, by: UserInfo | Request
+    ) -> AdmissionRequest:
         said: Object = {"propagationPolicy": options.propagation} if options.propagation else {}
         if options.grace_period is not None:
             said["gracePeriodSeconds"] = options.grace_period
@@ -204,7 +213,21 @@ class Deleting:
             said["dryRun"] = ["All"]
         old = decoded(resource, record)
         namespace, name = record.key
-        return AdmissionRequest("DELETE", resource, "", name, namespace, None, old, said, user, options.dry_run)
+        request = by if isinstance(by, Request) else Request("DELETE", "", user=by)
+        return AdmissionRequest(
+            "DELETE",
+            resource,
+            "",
+            name,
+            namespace,
+            None,
+            old,
+            said,
+            request.user,
+            options.dry_run,
+            request.warnings,
+            request.audit,
+        )
 
 
 def _finalizers(present: list[str], propagation: str) -> list[str]:

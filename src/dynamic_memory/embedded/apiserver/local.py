@@ -22,7 +22,7 @@ from dynamic_memory.embedded.apiserver.errors import StatusError, expired, no_su
 from dynamic_memory.embedded.apiserver.monitoring import VERBS, Labels, scope_of
 from dynamic_memory.embedded.apiserver.patching import STYLES
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, selection_of
-from dynamic_memory.embedded.apiserver.records import Record, encode
+from dynamic_memory.embedded.apiserver.records import Object, Record, encode
 from dynamic_memory.embedded.apiserver.request import INTERNAL, Request, Response, UserInfo
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.routes import Route
@@ -127,8 +127,9 @@ class LocalKube:
         """Create an object; unknown fields are refused."""
         metadata = body.get("metadata") or {}
         place = (namespace or metadata.get("namespace") or "") if kind.namespaced else ""
-        with self._asked(kind, "create", place, metadata.get("name") or "") as resource:
-            target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run)
+        audit: Object = {}
+        with self._asked(kind, "create", place, metadata.get("name") or "", audit=audit) as resource:
+            target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run, audit=audit)
             written = await self._api.writing.create(target, _own(body))
         return self._decoded(kind, resource, written.record)
 
@@ -145,8 +146,10 @@ class LocalKube:
         """Server-side apply; name and namespace are those of `body`."""
         metadata = body["metadata"]
         place = (metadata.get("namespace") or "") if kind.namespaced else ""
-        with self._asked(kind, "patch", place, metadata["name"], subresource) as resource:
-            target = self._target(resource, place, metadata["name"], subresource, manager, dry_run=dry_run)
+        audit: Object = {}
+        with self._asked(kind, "patch", place, metadata["name"], subresource, audit=audit) as resource:
+            name = metadata["name"]
+            target = self._target(resource, place, name, subresource, manager, dry_run=dry_run, audit=audit)
             target.force = force
             config = _own({"apiVersion": kind.api_version, "kind": kind.kind, **body})
             written = await self._api.patching.apply(target, config)
@@ -165,8 +168,9 @@ class LocalKube:
         dry_run: bool = False,
     ) -> T:
         """Change fields of an object."""
-        with self._asked(kind, "patch", namespace, name, subresource) as resource:
-            target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run)
+        audit: Object = {}
+        with self._asked(kind, "patch", namespace, name, subresource, audit=audit) as resource:
+            target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run, audit=audit)
             patch = _own(body)
             written = await self._api.patching.change(target, STYLES[style], patch)
         return self._decoded(kind, resource, written.record)
@@ -175,8 +179,9 @@ class LocalKube:
         self, kind: Kind[T], name: str, body: Body, *, namespace: str | None = None, subresource: str | None = None
     ) -> T:
         """PUT a body that was made whole."""
-        with self._asked(kind, "update", namespace, name, subresource) as resource:
-            target = self._target(resource, namespace, name, subresource)
+        audit: Object = {}
+        with self._asked(kind, "update", namespace, name, subresource, audit=audit) as resource:
+            target = self._target(resource, namespace, name, subresource, audit=audit)
             written = await self._api.writing.replace(target, _own(body))
         return self._decoded(kind, resource, written.record)
 
@@ -191,9 +196,11 @@ class LocalKube:
         grace_period: int | None = None,
     ) -> None:
         """Delete an object, with preconditions."""
-        with self._asked(kind, "delete", namespace, name) as resource:
+        audit: Object = {}
+        with self._asked(kind, "delete", namespace, name, audit=audit) as resource:
             options = DeleteOptions(grace_period, uid or "", resource_version or "")
-            await self._api.deleting.delete(resource, namespace or "", name, options, self._user)
+            by = Request("DELETE", "", user=self._user, audit=audit)
+            await self._api.deleting.delete(resource, namespace or "", name, options, by)
 
     # --- any path
 
@@ -229,8 +236,10 @@ class LocalKube:
         namespace: str | None = None,
         name: str = "",
         subresource: str | None = None,
+        *,
+        audit: Object | None = None,
     ) -> Iterator[Resource]:
-        """Check rights, raise what a client raises, and tell the audit log."""
+        """Check rights, raise what a client raises, and tell the audit log, with what is in `audit` by the end."""
         begin = clock.monotonic()
         code = 201 if verb == "create" else 200
         try:
@@ -247,6 +256,7 @@ class LocalKube:
                 self._core.monitoring.done(_labels(kind, verb, namespace, name, subresource), code, seconds)
             if self._api.audit is not None:
                 request = self._request(kind, verb, namespace, name, subresource)
+                request.audit |= audit or {}
                 self._api.audit(request, code, seconds)
 
     def _request(
@@ -293,6 +303,7 @@ class LocalKube:
         subresource: str | None = None,
         manager: str | None = None,
         *,
+        audit: Object,
         dry_run: bool = False,
     ) -> Target:
         return Target(
@@ -305,6 +316,7 @@ class LocalKube:
             manager=manager or self._manager,
             validation="Strict",
             dry_run=dry_run,
+            audit=audit,
         )
 
     def _decoded(self, kind: Kind[T], resource: Resource, record: Record) -> T:

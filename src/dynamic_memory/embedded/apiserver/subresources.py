@@ -159,7 +159,7 @@ class Subresources:
             raise not_found(route.resource, route.name)
         await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         await disruption(self._core, record, dry_run=options.dry_run)
-        await self._deleting.delete(route.resource, route.namespace, route.name, options, request.user)
+        await self._deleting.delete(route.resource, route.namespace, route.name, options, request)
         return json_response(
             201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
         )
@@ -177,6 +177,7 @@ class Subresources:
             request.user,
             dry_run,
             request.warnings,
+            request.audit,
         )
 
     # --- service accounts and namespaces

@@ -293,6 +293,7 @@ class Writing:
             target.user,
             target.dry_run,
             target.warnings,
+            target.audit,
         )
 
 
