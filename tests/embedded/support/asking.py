@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.errors import StatusError
 from dynamic_memory.embedded.apiserver.request import INTERNAL, Request, Response, UserInfo
 
-__all__ = ["ROOT", "Asking", "Refused"]
+__all__ = ["ROOT", "Asking", "Refused", "refused"]
 
 ROOT = Path(__file__).parents[3]
 STYLES = {
@@ -88,3 +89,10 @@ class Asking:
             for file in sorted(ROOT.glob(pattern)):
                 for obj in yaml.safe_load_all(file.read_text()):
                     await self.create(obj, obj["metadata"].get("namespace", ""))
+
+
+async def refused(asking: Asking, method: str, path: str, body: Any = None) -> StatusError:
+    """Call what has to be refused; return how."""
+    with pytest.raises(Refused) as caught:
+        await asking.call(method, path, body)
+    return caught.value

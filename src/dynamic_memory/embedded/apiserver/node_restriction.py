@@ -12,6 +12,7 @@ The rules and their words are those of NodeRestriction. Source: k8s.io/kubernete
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ __all__ = ["NodeRestriction"]
 
 LEASES = "kube-node-lease"
 AUDIENCE = "request-serviceaccounts-token-audience"
+SIGNERS = frozenset({"kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"})
 VOLUME_STATUS = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
 
 
@@ -79,14 +81,13 @@ class NodeRestriction:
             case ("", "serviceaccounts") if request.subresource == "token":
                 return self._token(node, request)
             case ("coordination.k8s.io", "leases"):
-                if request.namespace != LEASES:
-                    return f'can only access leases in the "{LEASES}" system namespace'
-                if request.name != node:
-                    return "can only access node lease with the same name as the requesting node"
+                return _lease(node, request)
             case ("storage.k8s.io", "csinodes") if request.name != node:
                 return "can only access CSINode with the same name as the requesting node"
             case ("resource.k8s.io", "resourceslices"):
                 return _slice(node, request)
+            case ("certificates.k8s.io", "certificatesigningrequests") if request.operation == "CREATE":
+                return _certificate(node, request.object or {})
         return ""
 
     # --- pods
@@ -256,12 +257,36 @@ def _stripped(claim: Mapping[str, Any]) -> dict[str, Any]:
     return {**claim, "metadata": metadata, "status": status}
 
 
+def _lease(node: str, request: AdmissionRequest) -> str:
+    if request.namespace != LEASES:
+        return f'can only access leases in the "{LEASES}" system namespace'
+    own = request.name == node
+    return "" if own else "can only access node lease with the same name as the requesting node"
+
+
 def _slice(node: str, request: AdmissionRequest) -> str:
     for obj in (request.object, request.old_object):
         if obj is not None and _node(obj) != node:
             verb = request.operation.lower()
             return f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
     return ""
+
+
+def _certificate(node: str, obj: Mapping[str, Any]) -> str:
+    """Return why a kubelet may not ask for a certificate, empty if it may: one of a node is for itself alone."""
+    spec = obj.get("spec") or {}
+    if spec.get("signerName") not in SIGNERS:
+        return ""
+    from cryptography import x509  # noqa: PLC0415 - 12 MB, and few ask
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
+    try:
+        csr = x509.load_pem_x509_csr(base64.b64decode(str(spec.get("request") or "")))
+    except ValueError as error:
+        return f"unable to parse csr: {error}"
+    wanted = f"system:node:{node}"
+    names = [str(each.value) for each in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    return "" if names[-1:] == [wanted] else f"can only create a node CSR with CN={wanted}"
 
 
 def _labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
