@@ -24,6 +24,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     method_not_allowed,
     no_such_path,
 )
+from dynamic_memory.embedded.apiserver.monitoring import labels_of
 from dynamic_memory.embedded.apiserver.patching import APPLY, Patching
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, Reading
 from dynamic_memory.embedded.apiserver.records import Object, encode
@@ -124,7 +125,19 @@ class Api:
         self._documents: tuple[Discovery, OpenApi] | None = None
 
     async def handle(self, request: Request) -> Answer:
-        """Answer a request; never raises but when cancelled."""
+        """Answer a request, and count it; never raises but when cancelled."""
+        monitoring, begin = self.core.monitoring, clock.monotonic()
+        monitoring.enter(request.method, begin)
+        try:
+            answer = await self._answer(request)
+        finally:
+            end = clock.monotonic()
+            monitoring.leave(request.method, end)
+        if not isinstance(answer, Stream):  # a watch counts when it ends
+            monitoring.done(labels_of(request), answer.code, end - begin)
+        return answer
+
+    async def _answer(self, request: Request) -> Answer:
         try:
             answer = await self._handle(request)
         except StatusError as error:

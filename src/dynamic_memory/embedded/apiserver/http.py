@@ -23,7 +23,6 @@ from multidict import CIMultiDict
 
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request, too_large
-from dynamic_memory.embedded.apiserver.monitoring import labels_of
 from dynamic_memory.embedded.apiserver.request import ANONYMOUS, Request, Response, Stream, clean, failure
 
 __all__ = ["MAX_BODY", "Edge"]
@@ -56,7 +55,6 @@ class Edge:
         self._hosts = frozenset(host.lower() for host in hosts)
         self.audit: Callable[[Request, int, float], None] | None = None
         """Told of each answered request with its code and duration in seconds; watches when they begin."""
-        self._monitoring = api.core.monitoring
         self._writes: set[asyncio.Future[Response | Stream]] = set()
 
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
@@ -80,8 +78,7 @@ class Edge:
         else:
             answer = await self._answer(request, begin)
         if isinstance(answer, Stream):
-            with self._monitoring.watching(labels_of(request), begin):
-                return await _stream(incoming, answer)
+            return await _stream(incoming, answer)
         return _whole(answer)
 
     def _check_sender(self, request: Request, scheme: str) -> None:
@@ -112,26 +109,19 @@ class Edge:
         # no name server can have been told to give an address another meaning
         return address.is_loopback or not self._hosts.isdisjoint(_EVERYWHERE)
 
-    def _log(self, request: Request, code: int, begin: float, *, streams: bool = False) -> float:
-        """Count a request, and log it; return the time."""
-        now = asyncio.get_running_loop().time()
-        if not streams:
-            self._monitoring.done(labels_of(request), code, now - begin)
+    def _log(self, request: Request, code: int, begin: float) -> None:
         if self.audit is not None:
-            self.audit(request, code, now - begin)
-        return now
+            self.audit(request, code, asyncio.get_running_loop().time() - begin)
 
     async def _handled(self, request: Request, begin: float) -> Response | Stream:
-        code, streams = 500, False
-        self._monitoring.enter(request.method, begin)
+        code = 500
         try:
             answer = await self._api.handle(request)
-            code, streams = answer.code, isinstance(answer, Stream)
+            code = answer.code
             return answer
         finally:
             # here and not where the answer is sent: the client may have gone meanwhile
-            now = self._log(request, code, begin, streams=streams)
-            self._monitoring.leave(request.method, now)
+            self._log(request, code, begin)
 
     async def _answer(self, request: Request, begin: float) -> Response | Stream:
         """Have a request answered; a write is brought to its end, and logged, even if the client has gone."""
