@@ -216,7 +216,7 @@ class Deaths:
         """Tell every story; the end state of the world is looked at after the last."""
         for point in STORIES:
             full = f"controller.{point}"
-            outcomes[full] = together({full: STORIES[point](self, full)})[full]
+            outcomes[full] = together({full: STORIES[point](self, full)}, self.stage.cluster.pace.story)[full]
             if "controller" not in self.world.children:
                 self.world.start_controller()
 
@@ -259,7 +259,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         deaths = Deaths(stage)
         with stage.observer as observer:
             deaths.all(found)
-            found["world"] = together({"end": deaths.end()})["end"]
+            found["world"] = together({"end": deaths.end()}, cluster.pace.story)["end"]
         found["world"] += "".join(f"\n{tag} held {most}" for tag, most in observer.most_of.items() if most != BYTES)
         if world.children[f"driver-{deaths.lives.name}"].code is not None:
             found["world"] += "\na driver ended"

@@ -35,7 +35,9 @@ def killed_at(cluster: Cluster, points: Sequence[str]) -> Iterator[dict[str, str
         world.wait_published(60)
         shared = {name: world.children[name].pid for name in ("service", "controller")}
         with stage.observer as observer:
-            found = together({point: STORIES[point.partition(".")[2]](life) for point, life in lives.items()})
+            found = together(
+                {point: STORIES[point.partition(".")[2]](life) for point, life in lives.items()}, cluster.pace.story
+            )
             broken = [
                 *(f"{name} ended" for name in shared if world.children[name].code is not None),
                 *(f"{tag} held {most} bytes" for tag, most in observer.most_of.items() if most != BYTES),

@@ -79,8 +79,9 @@ def stays(here: World, what: set[str], seconds: float | None = None) -> None:
     """Look on for some seconds: these shares are held all the time."""
     until = time.monotonic() + (here.cluster.pace.held if seconds is None else seconds)
     while time.monotonic() < until:
-        assert what <= tags(here), f"{what - tags(here)} were released"
-        time.sleep(0.2)
+        held = tags(here)
+        assert what <= held, f"{what - held} were released"
+        time.sleep(min(0.2, here.cluster.pace.orphans / 2))
 
 
 def lapsed(here: World, node: str) -> bool:

@@ -75,8 +75,8 @@ class _Told:
         return True
 
 
-def together(stories: Mapping[str, Story]) -> dict[str, str]:
-    """Tell all to their ends.
+def together(stories: Mapping[str, Story], every: float = EVERY) -> dict[str, str]:
+    """Tell all to their ends, and look at what they wait for each `every` seconds.
 
     Returns:
         For each, what went wrong with it; empty if nothing did.
@@ -86,5 +86,5 @@ def together(stories: Mapping[str, Story]) -> dict[str, str]:
     going = [each for each in told.values() if each.go()]
     while going:
         going = [each for each in going if each.look()]
-        time.sleep(EVERY)
+        time.sleep(every)
     return {name: each.failure for name, each in told.items()}
