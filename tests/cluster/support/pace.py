@@ -29,6 +29,7 @@ class Pace:
         waiting: a pod waits for a driver that is not there, before it is told.
         story: stories that are told together are looked at this often.
         timing: of the drivers, where it is not the usual one.
+        kubelet: of `Patience`, what is not the usual; looks at its folder of plugins (`poll`) are cheap there.
 
     """
 
@@ -47,6 +48,7 @@ class Pace:
     waiting: float = 3.0
     story: float = 0.1
     timing: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    kubelet: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 REAL = Pace()
@@ -55,7 +57,7 @@ EMBEDDED = Pace(
     slow=0.7,
     slower=1.2,
     hold=0.3,
-    quiet=0.8,
+    quiet=0.6,
     held=0.4,
     look=0.3,
     adding=0.5,
@@ -66,4 +68,5 @@ EMBEDDED = Pace(
     waiting=0.3,
     story=0.02,
     timing={"callMargin": 0.4, "retry": 0.2, "reportAfter": 0.2},
+    kubelet={"prepare": 0.4, "unprepare": 0.2, "poll": 0.05},
 )

@@ -21,6 +21,7 @@ _numbers = itertools.count(1)
 def cluster() -> Iterator[EmbeddedCluster]:
     """One embedded cluster for all scenarios."""
     found = EmbeddedCluster()
+    assert found.forks, "it gets ready while the first scenarios run"
     found.start()
     yield found
     found.stop()
