@@ -68,5 +68,5 @@ EMBEDDED = Pace(
     waiting=0.3,
     story=0.02,
     timing={"callMargin": 0.4, "retry": 0.2, "reportAfter": 0.2},
-    kubelet={"prepare": 0.4, "unprepare": 0.2, "poll": 0.05},
+    kubelet={"prepare": 0.4, "unprepare": 0.2, "poll": 0.1},
 )

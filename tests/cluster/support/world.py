@@ -191,7 +191,7 @@ class World:
             config = yaml.safe_load(path.read_text())
             config["podUid"] = f"{config['podUid']}-{instance}"
             path = self.folder / f"driver-{node}-{instance}.yaml"
-            path.write_text(yaml.safe_dump(config))
+            path.write_text(json.dumps(config))
         self._start(f"driver-{node}{instance and f'-{instance}'}", "driver", path, fault)
 
     def _start(self, name: str, role: str, config: Path, fault: str | None) -> None:
@@ -229,7 +229,7 @@ class World:
             "backend": {"simulated": {"state": str(self.fabric_folder / "fabric.json"), "domains": domains}},
             **extra,
         }
-        (self.folder / "service.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / "service.yaml").write_text(json.dumps(config))
 
     def _write_controller(self) -> None:
         token = self.api.token("controller", NAMESPACE)
@@ -247,7 +247,7 @@ class World:
             "authority": {"enabled": self.tls, "service_names": [SERVICE_NAME]},
             **self._controller_extra,
         }
-        (self.folder / "controller.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / "controller.yaml").write_text(json.dumps(config))
 
     def _write_driver(self, node: str) -> None:
         config = {
@@ -270,7 +270,7 @@ class World:
             path.mkdir(parents=True, exist_ok=True)
         for name in ("plugins", "plugins_registry"):
             (self.nodes[node] / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / f"driver-{node}.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / f"driver-{node}.yaml").write_text(json.dumps(config))
 
     def change_driver(self, node: str, **changes: Any) -> None:
         """Change the configuration of a driver that is not running."""

@@ -142,9 +142,9 @@ class EmbeddedNode:
             unprepare=Seconds(patience.unprepare),
             call=Seconds(patience.call),
             registry=Seconds(patience.poll),
-            lease=Seconds(1),
+            lease=Seconds(2),
             sync=Seconds(0.2),
-            node_status=Seconds(1),
+            node_status=Seconds(2),
         )
         self.folder = cluster.folder / "nodes" / name
         self.kubelet_root = self.folder / "kubelet"
