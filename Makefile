@@ -9,6 +9,9 @@ SOURCES  := $(shell find src tests tools -name '*.py' 2>/dev/null)
 PYTEST   := $(BIN)/python -m pytest
 JOBS     ?= 2
 
+# processes that tests start find their bytecode, wherever this is run
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := all
 .PHONY: all help install format lint types layers demo test test-long test-cluster test-kernel bench build image protos \
         protos-check cluster-bins cluster-prerequisites kernel-guest lock clean

@@ -62,7 +62,16 @@ class Quantity:
         """
         if isinstance(text, int) and not isinstance(text, bool):
             return cls(text * NANO)
-        match = _TEXT.fullmatch(text) if isinstance(text, str) and 0 < len(text) <= MAX_TEXT else None
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT:
+            raise InvalidInput("quantity", "a quantity such as 512Mi, 1.5 or 100m", text)
+        return cls._read(text)
+
+    @classmethod
+    @functools.lru_cache(
+        maxsize=4096
+    )  # the same few stand in every object, and are read again with each of its changes
+    def _read(cls, text: str) -> Quantity:
+        match = _TEXT.fullmatch(text)
         if match is None:
             raise InvalidInput("quantity", "a quantity such as 512Mi, 1.5 or 100m", text)
         suffix = match["suffix"] or ""

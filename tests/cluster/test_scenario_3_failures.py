@@ -282,12 +282,12 @@ def test_scenario_3_claim_deallocated_and_allocated_anew_during_attach(cluster, 
         here.pod("second", namespace, "1Gi", claim="own")
         eventually(lambda: len(claims.allocations()) == 2, 6, "the claim is allocated anew, during the attach")
         assert claims.allocations()[0].share not in {share.tag for share in here.extents()}
+        here.fabric_faults()  # what was begun takes as long as it was to take
         here.wait_running("second", namespace)
         first, second = claims.allocations()
         assert first.share != second.share
         assert first.attached is None
         assert second.attached is not None
-        here.fabric_faults()
         eventually(lambda: [share.tag for share in here.extents()] == [second.share], 20, "the first share is gone")
         assert here.regions(node.name) == {second.share: GI}
         assert observer.most <= 2 * GI

@@ -39,7 +39,7 @@ def test_scenario_4_I4_what_cannot_be_given_back_stays_with_its_pod(
 ):
     """The pod stays Terminating and the claim allocated; the reason is in events; then it ends by itself."""
     # the driver answers 5 s before the call's deadline, which is 45 s with the real kubelet
-    (node,) = fake_nodes(patience=Patience(call=cluster.pace.call))
+    (node,) = fake_nodes(patience=Patience(call=cluster.pace.call, **cluster.pace.kubelet))
     here = world([node], size="2Gi", window="2Gi")
     here.pod("a", namespace, "2Gi")
     here.wait_running("a", namespace)

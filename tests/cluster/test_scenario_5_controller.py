@@ -7,16 +7,13 @@ deaths are nothing to it.
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.deaths import BYTES, SIZE, Scene, key_of, scene
 from tests.cluster.support.lives import Story, Until, together
-from tests.cluster.support.processes import Child
 from tests.cluster.support.world import NAMESPACE, OWNER
 
 import dynamic_memory.controller.faultpoints  # noqa: F401 - declares the points
@@ -24,15 +21,9 @@ from dynamic_memory.api import names
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.process import faults
 
-ROOT = Path(__file__).parents[2]
 POINTS = faults.names("controller")
 CA = "dynamic-memory-ca"
 OUT_OF_SERVICE = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
-SETTINGS = {
-    "authority": {"enabled": True},
-    "waiting": {"after": "2s"},
-    "orphans": {"after": "1s", "interval": "1s"},
-}
 
 
 class Deaths:
@@ -74,10 +65,9 @@ class Deaths:
         name = f"certificate-{key_of(point)}"
         before = self._requests()
         kubeconfig = self.world.folder / f"driver-{self.lives.name}.kubeconfig"
-        command = [sys.executable, "-m", "dynamic_memory", "certificates", "obtain"]
-        command += ["--identity", f"dynamic-memory://{OWNER}/node/{self.lives.name}"]
-        command += ["--directory", str(self.world.folder / name), "--kubeconfig", str(kubeconfig)]
-        asking = Child(name, command, logs=self.stage.cluster.logs, folder=ROOT)
+        arguments = ["certificates", "obtain", "--identity", f"dynamic-memory://{OWNER}/node/{self.lives.name}"]
+        arguments += ["--directory", str(self.world.folder / name), "--kubeconfig", str(kubeconfig)]
+        asking = self.stage.cluster.start_command(name, *arguments)
         try:
             yield from self.until_dead()
             yield Until(lambda: asking.code is not None, 30, "the certificate is there")
@@ -216,7 +206,7 @@ class Deaths:
         """Tell every story; the end state of the world is looked at after the last."""
         for point in STORIES:
             full = f"controller.{point}"
-            outcomes[full] = together({full: STORIES[point](self, full)})[full]
+            outcomes[full] = together({full: STORIES[point](self, full)}, self.stage.cluster.pace.story)[full]
             if "controller" not in self.world.children:
                 self.world.start_controller()
 
@@ -250,7 +240,13 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
     """What went wrong at each point, and under the name `world` with what all share."""
     for kind in ("Secret", "ConfigMap"):
         cluster.api.delete(kind, CA, NAMESPACE, missing_ok=True)
-    with scene(cluster, 3, controller=SETTINGS, service={"sessionLapse": "2s"}) as stage:
+    pace = cluster.pace
+    settings = {
+        "authority": {"enabled": True},
+        "waiting": {"after": min(2.0, pace.waiting)},
+        "orphans": {"after": pace.orphans, "interval": pace.orphans},
+    }
+    with scene(cluster, 3, controller=settings, service={"sessionLapse": pace.lapse}) as stage:
         world = stage.world
         world.start_service()
         for node in stage.nodes:
@@ -259,7 +255,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         deaths = Deaths(stage)
         with stage.observer as observer:
             deaths.all(found)
-            found["world"] = together({"end": deaths.end()})["end"]
+            found["world"] = together({"end": deaths.end()}, cluster.pace.story)["end"]
         found["world"] += "".join(f"\n{tag} held {most}" for tag, most in observer.most_of.items() if most != BYTES)
         if world.children[f"driver-{deaths.lives.name}"].code is not None:
             found["world"] += "\na driver ended"

@@ -6,7 +6,7 @@ All points are tried at the same time, each on a node of its own, and each test 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 from tests.cluster.support.cluster import Cluster
@@ -20,22 +20,19 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
     """What went wrong at each point, and under the name `world` with what all share."""
-    yield from killed_at(cluster, POINTS)
-
-
-def killed_at(cluster: Cluster, points: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Kill a driver at each of these points, and yield what `outcomes` is."""
-    with scene(cluster, len(points), driver={"timing": {"hold": "1s"}}) as stage:
+    with scene(cluster, len(POINTS), driver={"timing": {"hold": "1s"}}) as stage:
         world = stage.world
         world.start_service()
         world.start_controller()
-        lives = {point: Life(stage, node, point) for point, node in zip(points, stage.nodes, strict=True)}
+        lives = {point: Life(stage, node, point) for point, node in zip(POINTS, stage.nodes, strict=True)}
         for point, life in lives.items():
             world.start_driver(life.node.name, fault=point)
         world.wait_published(60)
         shared = {name: world.children[name].pid for name in ("service", "controller")}
         with stage.observer as observer:
-            found = together({point: STORIES[point.partition(".")[2]](life) for point, life in lives.items()})
+            found = together(
+                {point: STORIES[point.partition(".")[2]](life) for point, life in lives.items()}, cluster.pace.story
+            )
             broken = [
                 *(f"{name} ended" for name in shared if world.children[name].code is not None),
                 *(f"{tag} held {most} bytes" for tag, most in observer.most_of.items() if most != BYTES),

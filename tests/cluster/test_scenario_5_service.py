@@ -65,7 +65,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         others = {name: child.pid for name, child in world.children.items() if name != "service"}
         passed: dict[str, str] = {}
         with stage.observer as observer:
-            failure = together({"three": three(stage, passed)})["three"]
+            failure = together({"three": three(stage, passed)}, cluster.pace.story)["three"]
         for name, pid in others.items():
             if world.children[name].code is not None or world.children[name].pid != pid:
                 failure += f"\n{name} ended"

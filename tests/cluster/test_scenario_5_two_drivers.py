@@ -90,7 +90,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         for pair in pairs:
             eventually(pair.both_registered, 60, "both are registered")
         with stage.observer as observer:
-            found = together({pair.point: pair.story() for pair in pairs})
+            found = together({pair.point: pair.story() for pair in pairs}, cluster.pace.story)
         broken = [f"{tag} held {most} bytes" for tag, most in observer.most_of.items() if most != BYTES]
         broken += [name for name in ("service", "controller") if world.children[name].code is not None]
         if not any(found.values()):

@@ -79,8 +79,9 @@ def stays(here: World, what: set[str], seconds: float | None = None) -> None:
     """Look on for some seconds: these shares are held all the time."""
     until = time.monotonic() + (here.cluster.pace.held if seconds is None else seconds)
     while time.monotonic() < until:
-        assert what <= tags(here), f"{what - tags(here)} were released"
-        time.sleep(0.2)
+        held = tags(here)
+        assert what <= held, f"{what - held} were released"
+        time.sleep(min(0.2, here.cluster.pace.orphans / 2))
 
 
 def lapsed(here: World, node: str) -> bool:
@@ -186,7 +187,9 @@ def test_scenario_6_claim_used_again_while_bytes_of_its_forced_pod_are_held(clus
     """The kubelet still unprepares for the pod of before when the claim has a share, and a pod, anew. What it asks for
     is about the old share; the new pod gets the new one, whether the kubelet prepares again or believes it is done.
     """
-    (node,) = fake_nodes(1, patience=Patience(call=cluster.pace.call))  # so the kubelet asks again, and again
+    (node,) = fake_nodes(
+        1, patience=Patience(call=cluster.pace.call, **cluster.pace.kubelet)
+    )  # so the kubelet asks again, and again
     here = world([node], patient=True)
     claim = here.claim("own", namespace, "1Gi")
     spec = here.cdi_dir(node.name) / f"dra.memory-claim-{claim['metadata']['uid']}.json"

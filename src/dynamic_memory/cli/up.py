@@ -66,10 +66,12 @@ def up(*, folder: Path, log_level: str, **wishes: Any) -> int:
       dynamic-memory up --nodes 3 --fabric 64Gi
       kubectl --kubeconfig .dynamic-memory/kubeconfig get nodes
     """
+    config = _config(folder, wishes)  # whoever mistypes need not wait for the imports of a whole cluster
+
     from dynamic_memory.embedded.cluster.cluster import Cluster  # noqa: PLC0415 - imported when it runs
     from dynamic_memory.process.run import run  # noqa: PLC0415
 
-    cluster = Cluster(folder, _config(folder, wishes))
+    cluster = Cluster(folder, config)
     cluster.check()
     log_to(folder / "logs" / "cluster.log", log_level)
 

@@ -31,6 +31,7 @@ EVENTS = Counter("dynamic_memory_pool_wake_events", "Events that may let a waiti
 
 class _Seen(msgspec.Struct):
     bound: bool
+    ours: bool
     pools: set[str]
 
 
@@ -73,12 +74,14 @@ class Toucher:
         bound = bool(pod.spec.node_name)
         seen = self._pods.get(pod.metadata.uid)
         if seen is None:
-            if not ours:
+            # Its claims come by another watch, and may be known later than the pod.
+            if not ours and (bound or not pod.spec.resource_claims):
                 return
             # The first sight of a pod that is bound already is no event: it is how every start looks.
-            seen = self._pods[pod.metadata.uid] = _Seen(bound=bound, pools=set())
+            seen = self._pods[pod.metadata.uid] = _Seen(bound=bound, ours=False, pools=set())
+        seen.ours = seen.ours or bool(ours)
         seen.pools.update(share.pool for claim in ours for share in shares_of(claim))
-        if bound and not seen.bound:
+        if bound and not seen.bound and seen.ours:
             seen.bound = True
             self.event("bound", seen.pools)
 
@@ -86,7 +89,7 @@ class Toucher:
         """Note that a pod is gone. One that ran is not of interest: its memory comes back by itself."""
         self.pod_changed(pod)
         seen = self._pods.pop(pod.metadata.uid, None)
-        if seen is not None and not seen.bound:
+        if seen is not None and seen.ours and not seen.bound:
             self.event("waiting-pod-gone", seen.pools)
 
     async def run(self) -> None:

@@ -117,6 +117,7 @@ class Windows:
 
     async def run(self) -> None:
         """Publish for ever, whenever something changed."""
+        await self.slices.wait_synced()
         self._dirty.set()
         while True:
             try:
@@ -129,6 +130,8 @@ class Windows:
             await clock.sleep(DEBOUNCE)
             try:
                 await self.publish()
+            except NotPublished as error:
+                log.info("slices wait", extra={"error": str(error)})  # to know the capacity is a change as well
             except DynamicMemoryError as error:
                 log.warning("slices not published", extra={"error": str(error)})
                 await clock.sleep(RETRY)

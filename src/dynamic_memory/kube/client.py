@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx2
 import msgspec
@@ -170,8 +171,7 @@ class Client:
         }
         request = self._http.build_request(
             "GET",
-            _path(kind, namespace),
-            params=parameters,
+            _target(_path(kind, namespace), parameters),
             timeout=httpx2.Timeout(TIMEOUT, read=timeout + WATCH_SLACK),
         )
         decoder = self._decoder(kind)
@@ -292,7 +292,8 @@ class Client:
         headers = {"Content-Type": content_type} if content is not None else None
         try:
             async with asyncio.timeout(DEADLINE):
-                response = await self._http.request(method, path, params=parameters, content=content, headers=headers)
+                target = _target(path, parameters)
+                response = await self._http.request(method, target, content=content, headers=headers)
         except _FAILURES as error:
             raise _unreachable(error) from error
         if response.status_code >= _ERRORS_FROM:
@@ -326,6 +327,11 @@ def _connect(kubeconfig: str | None, context: str | None) -> httpx2.AsyncClient:
     client = AsyncClient(single, ConnectionParams(timeout=httpx2.Timeout(TIMEOUT, pool=None), trust_env=False))
     close_when_cancelled(client)
     return client
+
+
+def _target(path: str, parameters: Mapping[str, str] | None) -> str:
+    """Return a path with its query: httpx would parse and print the URL once more to add one."""
+    return f"{path}?{urlencode(parameters, quote_via=quote)}" if parameters else path
 
 
 def _path(kind: Kind[Any], namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -167,8 +168,18 @@ class Api:
         version: str = self.call("GET", _path(kind, namespace), limit="1")["metadata"]["resourceVersion"]
         return version
 
-    def watch(self, kind: str, namespace: str, version: str, seconds: int) -> Iterator[bytes]:
-        """Yield the events of a watch, one JSON text each, until the server ends it after some seconds."""
+    def watch(
+        self,
+        kind: str,
+        namespace: str,
+        version: str,
+        seconds: int,
+        opened: Callable[[socket.socket], None] = lambda _: None,
+    ) -> Iterator[bytes]:
+        """Yield the events of a watch, one JSON text each, until the server ends it after some seconds.
+
+        `opened` is given the socket, by which another thread can end it (`shutdown`).
+        """
         query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
         headers = {"Accept": "application/json"}
         if self._token is not None:
@@ -176,6 +187,7 @@ class Api:
         connection = self._connect()
         try:
             connection.request("GET", f"{_path(kind, namespace)}?{urlencode(query)}", headers=headers)
+            opened(connection.sock)
             answer = connection.getresponse()
             if answer.status != http.client.OK:
                 raise ApiError(answer.status, "", answer.read().decode(errors="replace"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,14 @@ class Cluster:
     def start_role(self, name: str, role: str, config: Path, fault: str | None = None) -> Child:
         """Start one of our roles as a process; with a fault point it kills itself there."""
         environment = {"DYNAMIC_MEMORY_FAULT": fault} if fault else {}
-        command = [sys.executable, "-m", "dynamic_memory", role, "--config", config]
+        return self._start(name, (role, "--config", config), environment)
+
+    def start_command(self, name: str, *arguments: str | Path) -> Child:
+        """Start a command of `dynamic-memory` as a process."""
+        return self._start(name, arguments, {})
+
+    def _start(self, name: str, arguments: Sequence[str | Path], environment: Mapping[str, str]) -> Child:
+        command = [sys.executable, "-m", "dynamic_memory", *arguments]
         return Child(name, command, logs=self.logs, environment=environment, folder=ROOT)
 
     def kubectl(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:

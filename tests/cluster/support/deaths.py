@@ -180,7 +180,8 @@ def scene(cluster: Cluster, count: int, nodes: Sequence[Any] = (), **options: An
         namespace = f"deaths-{number}"
         cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         stack.callback(cluster.api.delete, "Namespace", namespace)
-        made = [cluster.make_node(f"d{number}n{each}", patience=Patience(poll=0.3)) for each in range(count)]
+        patience = Patience(**{**cluster.pace.kubelet, "poll": 0.3})
+        made = [cluster.make_node(f"d{number}n{each}", patience=patience) for each in range(count)]
         for node in made:
             node.start()
         stack.callback(_each, made, lambda node: node.remove(cluster.plane))

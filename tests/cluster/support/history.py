@@ -10,8 +10,10 @@ etcd numbers all changes in one row, so the versions of two objects, of any kind
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -62,6 +64,7 @@ class History:
         self._thread = threading.Thread(target=self._watch, name=f"history of {kind}", daemon=True)
         self._seen: list[Entry] = []
         self._broken: Exception | None = None
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
         self._version = self._api.version(self._kind, self._namespace)
@@ -72,6 +75,9 @@ class History:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         if error is None:
             assert self._broken is None, self._broken
@@ -79,11 +85,18 @@ class History:
     def _watch(self) -> None:
         while not self._stop.is_set():
             try:
-                for line in self._api.watch(self._kind, self._namespace, self._version, seconds=1):
+                for line in self._api.watch(self._kind, self._namespace, self._version, 1, self._opened):
                     self._take(json.loads(line))
-            except (OSError, http.client.HTTPException, AssertionError) as error:
+            except AssertionError as error:
                 self._broken = error
                 return
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if not self._stop.is_set():  # else it was ended from here, in the middle of a line perhaps
+                    self._broken = error
+                return
+
+    def _opened(self, connection: socket.socket) -> None:
+        self._socket = connection
 
     def _take(self, event: dict[str, Any]) -> None:
         assert event["type"] != "ERROR", event

@@ -27,7 +27,9 @@ class Pace:
         orphans: a patient controller looks for memory of nobody this often, and believes it after this.
         lapse: without a Watch after which the session of a node has lapsed.
         waiting: a pod waits for a driver that is not there, before it is told.
+        story: stories that are told together are looked at this often.
         timing: of the drivers, where it is not the usual one.
+        kubelet: of `Patience`, what is not the usual; looks at its folder of plugins (`poll`) are cheap there.
 
     """
 
@@ -44,23 +46,27 @@ class Pace:
     orphans: float = 1.0
     lapse: float = 2.0
     waiting: float = 3.0
+    story: float = 0.1
     timing: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    kubelet: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 REAL = Pace()
 EMBEDDED = Pace(
-    outage=1.5,
-    slow=1.0,
-    slower=1.5,
-    hold=0.6,
-    quiet=1.5,
-    held=0.8,
-    look=0.6,
-    adding=0.6,
-    call=1.2,
-    moment=0.3,
-    orphans=0.2,
-    lapse=0.6,
-    waiting=0.5,
-    timing={"callMargin": 0.5, "retry": 0.3, "reportAfter": 0.3},
+    outage=1.0,
+    slow=0.7,
+    slower=1.2,
+    hold=0.3,
+    quiet=0.6,
+    held=0.3,
+    look=0.225,
+    adding=0.5,
+    call=0.8,
+    moment=0.2,
+    orphans=0.075,
+    lapse=0.3,
+    waiting=0.3,
+    story=0.02,
+    timing={"callMargin": 0.4, "retry": 0.2, "reportAfter": 0.2},
+    kubelet={"prepare": 0.4, "unprepare": 0.2, "poll": 0.1},
 )

@@ -23,6 +23,7 @@ __all__ = ["Child", "NotInTime", "eventually", "free_ports", "tail"]
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
+FIRST_SECONDS = 0.005
 
 
 class NotInTime(AssertionError):
@@ -32,6 +33,8 @@ class NotInTime(AssertionError):
 def eventually(check: Callable[[], T], timeout: float, what: str, every: float = POLL_SECONDS) -> T:
     """Return the first truthy result of `check`.
 
+    It is called more often at first: what comes soon is seen soon, and what takes long is not asked for all the time.
+
     `check` may also fail with AssertionError, LookupError or OSError (an ApiError is one) as long as it is not yet
     true; the last result or failure is part of the message.
 
@@ -39,7 +42,7 @@ def eventually(check: Callable[[], T], timeout: float, what: str, every: float =
         NotInTime: after `timeout` seconds.
 
     """
-    end = time.monotonic() + timeout
+    begin = time.monotonic()
     while True:
         state: object
         try:
@@ -48,9 +51,10 @@ def eventually(check: Callable[[], T], timeout: float, what: str, every: float =
             state = result
         except (AssertionError, LookupError, OSError) as error:
             state = error
-        if time.monotonic() > end:
+        passed = time.monotonic() - begin
+        if passed > timeout:
             raise NotInTime(f"not within {timeout:g} s: {what}; last: {state!r}")
-        time.sleep(every)
+        time.sleep(min(every, max(passed / 5, FIRST_SECONDS)))
 
 
 def free_ports(count: int) -> list[int]:

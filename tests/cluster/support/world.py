@@ -18,7 +18,6 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -96,7 +95,8 @@ class World:
         self._driver_extra = {**extra, "timing": timing} if timing else extra
         self._controller_extra = dict(controller or {})
         self._placeholders: dict[str, Object] = {}
-        self._objects: list[tuple[str, str, str]] = []
+        self._runner = asyncio.Runner()
+        self._clients: dict[str, FabricClient] = {}
         self._write_service(size, window, unit, max_extents, dict(service or {}), others)
         self._write_controller()
         for node in self.nodes:
@@ -144,6 +144,10 @@ class World:
 
     def stop(self) -> None:
         """End the roles and remove what they wrote."""
+        for client in self._clients.values():
+            self._runner.run(client.close())
+        self._clients.clear()
+        self._runner.close()
         for name in sorted(self.children):  # controller, drivers, service
             self.children[name].stop()
         for item in self.slices():
@@ -187,7 +191,7 @@ class World:
             config = yaml.safe_load(path.read_text())
             config["podUid"] = f"{config['podUid']}-{instance}"
             path = self.folder / f"driver-{node}-{instance}.yaml"
-            path.write_text(yaml.safe_dump(config))
+            path.write_text(json.dumps(config))
         self._start(f"driver-{node}{instance and f'-{instance}'}", "driver", path, fault)
 
     def _start(self, name: str, role: str, config: Path, fault: str | None) -> None:
@@ -225,7 +229,7 @@ class World:
             "backend": {"simulated": {"state": str(self.fabric_folder / "fabric.json"), "domains": domains}},
             **extra,
         }
-        (self.folder / "service.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / "service.yaml").write_text(json.dumps(config))
 
     def _write_controller(self) -> None:
         token = self.api.token("controller", NAMESPACE)
@@ -243,7 +247,7 @@ class World:
             "authority": {"enabled": self.tls, "service_names": [SERVICE_NAME]},
             **self._controller_extra,
         }
-        (self.folder / "controller.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / "controller.yaml").write_text(json.dumps(config))
 
     def _write_driver(self, node: str) -> None:
         config = {
@@ -259,14 +263,14 @@ class World:
                 "address": self.address,
                 "tls": str(self.tls_folder(f"driver-{node}")) if self.tls else None,
             },
-            "host": {"simulated": {"root": str(self.host_root(node))}},
+            "host": {"simulated": {"root": str(self.host_root(node)), "nodes": ["1Gi"]}},
             **self._driver_extra,
         }
         for path in (self.cdi_dir(node), self.state_dir(node)):
             path.mkdir(parents=True, exist_ok=True)
         for name in ("plugins", "plugins_registry"):
             (self.nodes[node] / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / f"driver-{node}.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / f"driver-{node}.yaml").write_text(json.dumps(config))
 
     def change_driver(self, node: str, **changes: Any) -> None:
         """Change the configuration of a driver that is not running."""
@@ -347,9 +351,8 @@ class World:
     # --- faults
 
     def fabric_faults(self, **faults: Any) -> None:
-        """Set what the fabric does wrong (docs/fabric.md); without arguments, nothing."""
+        """Set what the fabric does wrong (docs/fabric.md); without arguments, nothing. The next operation has it."""
         _replace(self.fabric_folder / "faults.json", faults)
-        time.sleep(0.3)  # it looks every quarter of a second at what is down
 
     def host_faults(self, node: str, *faults: Mapping[str, Any]) -> None:
         """Set what a node's kernel does wrong (host/simulated/faults.py); without arguments, nothing."""
@@ -364,20 +367,30 @@ class World:
         owner: str = OWNER,
         certificate: str = "controller",
     ) -> T:
-        """Ask the service something, as an operator unless said otherwise; in a world with TLS, with a certificate."""
+        """Ask the service something, as an operator unless said otherwise; in a world with TLS, with a certificate.
+
+        Without TLS the connection is kept for the next question, until one fails.
+        """
+        who = f"dynamic-memory://{owner}/{identity}"
         files = None
         if self.tls:
             folder = self.tls_folder(certificate)
             files = TlsFiles(*(str(folder / name) for name in ("ca.crt", "tls.crt", "tls.key")))
 
         async def run() -> T:
-            client = FabricClient.connect(self.address, files, identity=f"dynamic-memory://{owner}/{identity}")
+            client = self._clients.pop(who, None) or FabricClient.connect(self.address, files, identity=who)
+            kept = False
             try:
-                return await question(client)
+                answer = await question(client)
+                kept = not self.tls
+                return answer
             finally:
-                await client.close()
+                if kept:
+                    self._clients[who] = client
+                else:
+                    await client.close()
 
-        return asyncio.run(run())
+        return self._runner.run(run())
 
     def capacity(self) -> Capacity | None:
         try:
@@ -513,7 +526,7 @@ class World:
             host = open_host(HostConfig(simulated=SimulatedHostConfig(root=self.host_root(node))))
             return {tag: region.online for tag, region in (await host.regions()).items()}
 
-        return asyncio.run(look()) if self.host_root(node).exists() else {}
+        return self._runner.run(look()) if self.host_root(node).exists() else {}
 
     def events(self, namespace: str, name: str | None = None) -> list[tuple[str, str, str]]:
         """Return (object, reason, message) of the events of a namespace."""

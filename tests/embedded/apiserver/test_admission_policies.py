@@ -20,16 +20,9 @@ CONFIG_MAPS = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "r
 
 
 @pytest.fixture
-def annotations() -> list[tuple[str, str]]:
-    return []
-
-
-@pytest.fixture
-async def api(annotations) -> Asking:
+async def api() -> Asking:
     core = Core(Store(), builtin_registry(), Clock())
-    core.admission = Policies(
-        core.store, core.registry, audited=lambda _request, key, value: annotations.append((key, value))
-    )
+    core.admission = Policies(core.store, core.registry)
     asking = Asking(Api(core))
     for name, labels in (("a", {"env": "prod"}), ("b", {})):
         await asking.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
@@ -128,25 +121,24 @@ async def test_failures_may_be_ignored(api):
     await refused(api, config_map())
 
 
-async def test_warnings_and_audit_annotations_refuse_nothing(api, annotations):
+async def test_warnings_and_audit_annotations_refuse_nothing(api):
     actions = {"validationActions": ["Warn", "Audit"]}
     shown = [
-        {"key": "name", "valueExpression": "object.metadata.name"},
+        {"key": "name", "valueExpression": "request.name"},
         {"key": "nothing", "valueExpression": "null"},
     ]
     await validating_policy(api, {"expression": "false", "message": "no"}, binding=actions, auditAnnotations=shown)
     await passes(api, config_map())
-    assert api.warnings == ["Validation failed for ValidatingAdmissionPolicy 'p' with binding 'p-binding': no"]
-    assert annotations == [
-        (
-            "validation.policy.admission.k8s.io/validation_failure",
-            (
-                '[{"message":"no","policy":"p","binding":"p-binding","expressionIndex":0,'
-                '"validationActions":["Warn","Audit"]}]'
-            ),
-        ),
-        ("p/name", "x"),
-    ]
+    warning = "Validation failed for ValidatingAdmissionPolicy 'p' with binding 'p-binding': no"
+    assert api.warnings == [warning]
+    failure = (
+        '[{"message":"no","policy":"p","binding":"p-binding","expressionIndex":0,"validationActions":["Warn","Audit"]}]'
+    )
+    wanted = {"validation.policy.admission.k8s.io/validation_failure": failure, "p/name": "x"}
+    assert api.audit["annotations"] == wanted
+    await api.create(config_map(), "a")
+    await api.delete(config_map(), "a")
+    assert (api.audit["annotations"], api.warnings) == (wanted, [warning])
 
 
 async def test_a_policy_without_a_binding_does_nothing_and_cannot_lock_itself(api):

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tests.embedded.support.asking import Refused, refused
 from tests.embedded.support.secured import world
 
@@ -19,6 +25,17 @@ def pod(name="p", node="n", **spec):
         "metadata": {"name": name},
         "spec": {"containers": containers, "nodeName": node, **spec},
     }
+
+
+async def grant(admin, verb, *resources):
+    """Give all kubelets a right beside those that they have."""
+    group = "rbac.authorization.k8s.io"
+    kind, name = {"apiVersion": f"{group}/v1"}, {"metadata": {"name": "more"}}
+    rules = [{"verbs": [verb], "apiGroups": [""], "resources": list(resources)}]
+    await admin.create({**kind, "kind": "ClusterRole", **name, "rules": rules})
+    role = {"apiGroup": group, "kind": "ClusterRole", "name": "more"}
+    subjects = [{"apiGroup": group, "kind": "Group", "name": "system:nodes"}]
+    await admin.create({**kind, "kind": "ClusterRoleBinding", **name, "roleRef": role, "subjects": subjects})
 
 
 async def test_kubelets_have_the_rights_that_their_node_and_its_pods_need():
@@ -62,39 +79,77 @@ async def test_kubelets_have_the_rights_that_their_node_and_its_pods_need():
         assert not may("get", "", "secrets", "sec")
 
 
-def mirror(node="n", **spec):
+OWNER = {"apiVersion": "v1", "kind": "Node", "name": "n", "controller": True}
+NODE_N = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}
+ONLY = 'node "n" can only create pods with'
+REFERS = 'node "n" can not create pods that reference'
+
+
+def mirror(node="n", owners=None, **spec):
     made = pod("m", node, **spec)
     made["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    made["metadata"]["ownerReferences"] = [dict(owner) for owner in ([OWNER] if owners is None else owners)]
     return made
 
 
 @pytest.mark.parametrize(
-    "made",
+    ("made", "why"),
     [
-        pod("m", "n"),
-        mirror("other"),
-        mirror(serviceAccountName="default"),
-        mirror(imagePullSecrets=[{"name": "s"}]),
-        mirror(volumes=[{"name": "v", "secret": {"secretName": "s"}}]),
-        mirror(volumes=[{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]),
-        mirror(volumes=[{"name": "v", "configMap": {"name": "s"}}]),
-        mirror(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "s"}}]),
-        mirror(resourceClaims=[{"name": "r", "resourceClaimName": "c"}]),
+        (
+            pod("m", "n"),
+            'pod does not have "kubernetes.io/config.mirror" annotation, node "n" can only create mirror pods',
+        ),
+        (mirror("other"), f"{ONLY} spec.nodeName set to itself"),
+        (mirror(owners=[]), f"{ONLY} an owner reference set to itself"),
+        (mirror(owners=[{**OWNER, "name": "m"}]), f"{ONLY} an owner reference set to itself"),
+        (mirror(owners=[{**OWNER, "kind": "Pod"}]), f"{ONLY} an owner reference set to itself"),
+        (
+            mirror(owners=[OWNER, {**OWNER, "uid": "x", "controller": False}]),
+            f"{ONLY} a single owner reference set to itself",
+        ),
+        (mirror(owners=[{**OWNER, "controller": False}]), f"{ONLY} a controller owner reference set to itself"),
+        (
+            mirror(owners=[{**OWNER, "blockOwnerDeletion": True}]),
+            'node "n" must not set blockOwnerDeletion on an owner reference',
+        ),
+        (mirror(owners=[{**OWNER, "uid": "x"}]), "node n UID mismatch: expected x got {uid}"),
+        (mirror(serviceAccountName="default"), f"{REFERS} a service account"),
+        (mirror(imagePullSecrets=[{"name": "s"}]), f"{REFERS} secrets"),
+        (mirror(volumes=[{"name": "v", "secret": {"secretName": "s"}}]), f"{REFERS} secrets"),
+        (mirror(volumes=[{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]), f"{REFERS} secrets"),
+        (mirror(volumes=[{"name": "v", "configMap": {"name": "s"}}]), f"{REFERS} configmaps"),
+        (
+            mirror(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "s"}}]),
+            f"{REFERS} persistentvolumeclaims",
+        ),
+        (mirror(resourceClaims=[{"name": "r", "resourceClaimName": "c"}]), f"{REFERS} resourceclaims"),
     ],
 )
-async def test_kubelets_make_no_pods_that_would_give_them_rights(made):
+async def test_kubelets_make_no_pods_that_would_give_them_rights(made, why):
     async with world(rbac=True) as server:
+        uid = (await server.admin.create(NODE_N))["metadata"]["uid"]
+        for owner in made["metadata"].get("ownerReferences", ()):
+            owner.setdefault("uid", uid)
         kubelet = server.admin.as_("system:node:n", "system:nodes")
-        assert (await refused(kubelet, "POST", "/api/v1/namespaces/default/pods", made)).code == 403
+        error = await refused(kubelet, "POST", "/api/v1/namespaces/default/pods", made)
+        assert (error.code, error.message) == (403, f'pods "m" is forbidden: {why.format(uid=uid)}')
 
 
 async def test_kubelets_make_mirror_pods_that_give_no_rights():
     async with world(rbac=True) as server:
         kubelet = server.admin.as_("system:node:n", "system:nodes")
-        made = await kubelet.create(mirror(), "default")
+        error = await refused(
+            kubelet, "POST", "/api/v1/namespaces/default/pods", mirror(owners=[{**OWNER, "uid": "u"}])
+        )
+        assert (error.code, error.message) == (404, 'node "n" not found')
+        node = await server.admin.create(NODE_N)
+        made = await kubelet.create(mirror(owners=[{**OWNER, "uid": node["metadata"]["uid"]}]), "default")
         bound = {"kind": "Pod", "apiVersion": "v1", "name": "m", "uid": made["metadata"]["uid"]}
         path = "/api/v1/namespaces/default/serviceaccounts/default/token"
         assert (await refused(kubelet, "POST", path, {"spec": {"boundObjectRef": bound}})).code == 403
+        # with the right on the account, by another pod, it still is not the mirror pod's
+        await server.admin.create(pod("p", "n"), "default")
+        assert (await refused(kubelet, "POST", path, {"spec": {"boundObjectRef": bound}})).code == 400
 
 
 async def test_kubelets_get_tokens_only_for_pods_of_their_node():
@@ -104,19 +159,170 @@ async def test_kubelets_get_tokens_only_for_pods_of_their_node():
             await server.admin.create(account, "default")
         kubelet = server.admin.as_("system:node:n", "system:nodes")
         uids = {}
+        volume = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]}}
         for name, node, account in (("p", "n", "a"), ("q", "n", "b"), ("far", "other", "a")):
-            made = await server.admin.create(pod(name, node, serviceAccountName=account), "default")
-            uids[name] = made["metadata"]["uid"]
+            spec = {"serviceAccountName": account, "volumes": [volume]}
+            uids[name] = (await server.admin.create(pod(name, node, **spec), "default"))["metadata"]["uid"]
 
-        def asked(name, **more):
+        def asked(name, *audiences, **more):
             reference = {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uids.get(name, "u"), **more}
-            return {"spec": {"boundObjectRef": reference}}
+            return {"spec": {"boundObjectRef": reference, "audiences": list(audiences)}}
 
         path = "/api/v1/namespaces/default/serviceaccounts/a/token"
-        assert (await kubelet.call("POST", path, asked("p")))["status"]["token"]
-        bodies = ({}, asked("q"), asked("far"), asked("none"), asked("p", uid=""), asked("p", uid="x"))
-        for body in (*bodies, {"spec": {"boundObjectRef": {"kind": "Node", "name": "n"}}}):
-            assert (await refused(kubelet, "POST", path, body)).code == 403, body
+        for body in (asked("p"), asked("p", "vault")):
+            assert (await kubelet.call("POST", path, body))["status"]["token"]
+        forbidden = 'serviceaccounts "a" is forbidden: '
+        for body, code, why in (
+            ({}, 403, "node requested token not bound to a pod"),
+            (
+                {"spec": {"boundObjectRef": {"kind": "Node", "name": "n"}}},
+                403,
+                "node requested token not bound to a pod",
+            ),
+            (asked("p", uid=""), 403, "node requested token with a pod binding without a uid"),
+            (
+                asked("p", uid="x"),
+                403,
+                (
+                    "the UID in the bound object reference (x) does not match the UID in record. "
+                    "The object might have been deleted and then recreated"
+                ),
+            ),
+            (asked("far"), 403, "node requested token bound to a pod scheduled on a different node"),
+            (asked("none"), 404, 'pod "none" not found'),
+            (asked("p", "x", "y"), 403, "node may only request 0 or 1 audiences"),
+            (
+                asked("p", "x"),
+                403,
+                (
+                    'audience "x" not found in pod spec volume, '
+                    "system:node:n is not authorized to request tokens for this audience"
+                ),
+            ),
+            (
+                asked("q"),
+                400,
+                'cannot bind token for serviceaccount "a" to pod running with different serviceaccount name.',
+            ),
+        ):
+            error = await refused(kubelet, "POST", path, body)
+            assert (error.code, error.message) == (code, forbidden + why if code == 403 else why)
+        await grant(server.admin, "request-serviceaccounts-token-audience", "x")
+        assert (await kubelet.call("POST", path, asked("p", "x")))["status"]["token"]
+
+
+FREE = ("a", "example.com/x", "kubernetes.io/hostname", "topology.kubernetes.io/zone", "x.kubelet.kubernetes.io/y")
+FREE_TOO = ("node.kubernetes.io/instance-type", "node.kubernetes.io/anything", "beta.kubernetes.io/os")
+KEPT = ("kubernetes.io/x", "node-role.kubernetes.io/worker", "node-restriction.kubernetes.io/x", "foo.k8s.io/bar")
+
+
+async def test_kubelets_label_and_taint_their_nodes_as_far_as_pods_are_not_steered_by_it():
+    async with world(rbac=True) as server:
+        admin, kubelet = server.admin, server.admin.as_("system:node:n", "system:nodes")
+        labels = dict.fromkeys((*FREE, *FREE_TOO, *KEPT, "x.node-restriction.kubernetes.io/y"), "v")
+        body = {**NODE_N, "metadata": {"name": "n", "labels": labels}}
+        listed = ", ".join(sorted((*KEPT, "x.node-restriction.kubernetes.io/y")))
+        error = await refused(kubelet, "POST", "/api/v1/nodes", body)
+        assert (error.code, error.message) == (
+            403,
+            f'nodes "n" is forbidden: node "n" is not allowed to set the following labels: {listed}',
+        )
+        await kubelet.create({**NODE_N, "metadata": {"name": "n", "labels": dict.fromkeys((*FREE, *FREE_TOO), "v")}})
+        await admin.patch(NODE_N, {"metadata": {"labels": dict.fromkeys(KEPT, "v")}})
+        taint = {"key": "k", "effect": "NoSchedule"}
+        await admin.patch(NODE_N, {"spec": {"taints": [taint]}})
+        await kubelet.patch(NODE_N, {"metadata": {"labels": dict.fromkeys((*FREE, *FREE_TOO))}})
+        await kubelet.patch(NODE_N, {"metadata": {"labels": {"a": "c"}}, "status": {"phase": "x"}}, sub="status")
+        for patch, why in (
+            ({"metadata": {"labels": {KEPT[1]: None}}}, f"is not allowed to modify labels: {KEPT[1]}"),
+            ({"metadata": {"labels": {KEPT[2]: "w"}}}, f"is not allowed to modify labels: {KEPT[2]}"),
+            ({"metadata": {"labels": {"k8s.io/new": "w"}}}, "is not allowed to modify labels: k8s.io/new"),
+            ({"spec": {"taints": None}}, 'node "n" is not allowed to modify taints'),
+            ({"spec": {"taints": [{**taint, "value": "x"}]}}, 'node "n" is not allowed to modify taints'),
+            (
+                {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "x"}]}},
+                'node "n" is not allowed to modify ownerReferences',
+            ),
+        ):
+            with pytest.raises(Refused) as caught:
+                await kubelet.patch(NODE_N, patch)
+            assert (caught.value.code, caught.value.message) == (403, f'nodes "n" is forbidden: {why}')
+        other = {**NODE_N, "metadata": {"name": "other"}}
+        error = await refused(kubelet, "POST", "/api/v1/nodes", other)
+        assert error.message == 'nodes "other" is forbidden: node "n" is not allowed to modify node "other"'
+
+
+def certificate_request(name, signer, text=b""):
+    if not text:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{name}")])
+        made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+        text = made.public_bytes(serialization.Encoding.PEM)
+    spec = {"request": base64.b64encode(text).decode(), "signerName": signer, "usages": ["digital signature"]}
+    kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+    return {**kind, "metadata": {"generateName": "csr-"}, "spec": spec}
+
+
+async def test_kubelets_ask_for_certificates_of_their_own_node_alone():
+    async with world(rbac=True) as server:
+        kubelet = server.admin.as_("system:node:n", "system:nodes")
+        for signer in ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"):
+            await kubelet.create(certificate_request("n", signer))
+            with pytest.raises(Refused) as caught:
+                await kubelet.create(certificate_request("m", signer))
+            assert caught.value.code == 403
+            assert caught.value.message.endswith("is forbidden: can only create a node CSR with CN=system:node:n")
+        await kubelet.create(certificate_request("m", "example.com/signer"))
+
+
+async def test_kubelets_write_nothing_of_their_pods_but_the_status():
+    async with world(rbac=True) as server:
+        kubelet = server.admin.as_("system:node:n", "system:nodes")
+        # rights beyond those of the role do not help
+        await grant(server.admin, "*", "pods", "pods/status", "pods/resize", "pods/binding")
+        for name, node in (("own", "n"), ("far", "other")):
+            await server.admin.create(pod(name, node), "default")
+        pods, merge = "/api/v1/namespaces/default/pods", "application/merge-patch+json"
+        status, claim = {"status": {"phase": "Running"}}, {"extendedResourceClaimStatus": {"resourceClaimName": "c"}}
+        for method, path, body, why in (
+            (
+                "PATCH",
+                "own",
+                {"metadata": {"labels": {"a": "b"}}},
+                'unexpected operation "UPDATE", node "n" can only create and delete mirror pods',
+            ),
+            ("DELETE", "far", None, 'node "n" can only delete pods with spec.nodeName set to itself'),
+            (
+                "PATCH",
+                "own/resize",
+                {"metadata": {"labels": {"a": "b"}}},
+                "unexpected pod subresource \"resize\", only 'status' and 'eviction' are allowed",
+            ),
+            (
+                "PATCH",
+                "far/status",
+                status,
+                'node "n" can only update pod status for pods with spec.nodeName set to itself',
+            ),
+            (
+                "PATCH",
+                "own/status",
+                {"metadata": {"labels": {"a": "b"}}},
+                'node "n" cannot update labels through pod status',
+            ),
+            ("PATCH", "own/status", {"status": claim}, 'node "n" cannot update extended resource claim status'),
+            (
+                "POST",
+                "far/eviction",
+                {"metadata": {"name": "far"}},
+                "node n can only evict pods with spec.nodeName set to itself",
+            ),
+        ):
+            with pytest.raises(Refused) as caught:
+                await kubelet.call(method, f"{pods}/{path}", body, **({"media": merge} if method == "PATCH" else {}))
+            name = path.partition("/")[0]
+            assert (caught.value.code, caught.value.message) == (403, f'pods "{name}" is forbidden: {why}')
+        await kubelet.call("DELETE", f"{pods}/own")
 
 
 async def test_kubelets_change_only_what_is_of_their_node():

@@ -12,14 +12,15 @@ import yaml
 from tests.embedded.support.clusters import claim_pod, cluster, eventually, found, phase
 
 from dynamic_memory.embedded.apiserver.local import LocalKube
-from dynamic_memory.embedded.cluster import settings
 from dynamic_memory.embedded.cluster.cluster import Cluster
 from dynamic_memory.embedded.cluster.config import ClusterConfig, node_names
 from dynamic_memory.embedded.cluster.folder import FolderInUse
-from dynamic_memory.embedded.cluster.roles import role_user
+from dynamic_memory.embedded.cluster.roles import NODE_EXTRA, role_user
+from dynamic_memory.embedded.cluster.settings import NAMESPACE
 from dynamic_memory.embedded.kubelet.objects import CLAIMS, NODES, PODS, SLICES
 from dynamic_memory.errors import InvalidInput
-from dynamic_memory.kube.errors import Forbidden
+from dynamic_memory.kube.client import Client
+from dynamic_memory.kube.errors import Forbidden, Invalid
 from dynamic_memory.process import config
 
 GI = 1 << 30
@@ -106,18 +107,6 @@ async def test_everything_is_in_the_folder_and_its_sockets_go(folder):
     assert not [path for path in folder.rglob("*") if path.is_socket()]
 
 
-def test_a_kubeconfig_of_a_role_in_a_process_of_its_own_is_for_its_owner_alone(folder):
-    made = Cluster(folder, ClusterConfig(roles="process", rbac=True))
-    made.folder.roles.mkdir(parents=True)
-    made.folder.kubeconfig.write_text("token: secret\n")
-    path = made.folder.roles / "controller.kubeconfig"
-    path.write_text("of an earlier version")
-    path.chmod(0o644)
-    made._role("controller", "controller", settings.controller(made.config, made.folder))
-    assert path.read_text() == "token: secret\n"
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
 async def test_with_rbac_roles_have_the_rights_of_the_manifests_and_strangers_none(folder):
     async with cluster(folder, rbac=True) as running:
         await claim_pod(running, "a")
@@ -174,6 +163,58 @@ async def test_slices_are_published_again_after_a_kubelet_deleted_them(folder):
         await eventually(published, "the driver publishes again")
 
 
+def read_audit(folder):
+    return [json.loads(line) for line in (folder / "logs" / "audit.log").read_text().splitlines()]
+
+
+async def test_roles_as_processes_have_identities_of_their_own_and_no_more_rights(folder):
+    folder.joinpath("roles").mkdir(parents=True)
+    (folder / "roles" / "controller.kubeconfig").write_text("of an earlier version")
+    (folder / "roles" / "controller.kubeconfig").chmod(0o644)
+    async with cluster(folder, roles="process", rbac=True, audit=True) as running:
+        await claim_pod(running, "a")
+        await eventually(lambda: _running(running, "a"), "roles may do what they have to", 20)
+        files = {path.stem: path for path in (folder / "roles").glob("*.kubeconfig")}
+        assert files.keys() == running.roles.keys() - {"service"}
+        assert {path.stat().st_mode & 0o777 for path in files.values()} == {0o600}
+        assert not [name for name, path in files.items() if running.token in path.read_text()]
+        driver = Client.from_environment(str(files["driver-node-1"]))
+        try:
+            with pytest.raises(Forbidden, match="system:serviceaccount:dynamic-memory:driver"):
+                await driver.delete(PODS, "a", "default")
+            other = (await running.kube.list(SLICES, fields="spec.nodeName=node-2")).items[0]
+            with pytest.raises((Forbidden, Invalid), match="node"):
+                await driver.delete(SLICES, other.metadata.name)
+        finally:
+            await driver.close()
+        await running.kube.delete(PODS, "a", "default")
+        await eventually(lambda: _gone(running, "a"), "it is gone", 20)
+    users = {}
+    for line in read_audit(folder):
+        if line.get("userAgent", "").startswith("python-"):  # came over HTTP
+            users.setdefault(line["user"], set()).update(line.get("extra", {}).get(NODE_EXTRA, ()))
+    prefix = "system:serviceaccount:dynamic-memory"
+    nodes = {"node-1", "node-2"}
+    assert users == {f"{prefix}:controller": set(), f"{prefix}:driver": nodes, f"{prefix}:updater": nodes}
+
+
+async def test_a_role_whose_pod_is_deleted_gets_a_new_one_with_a_new_token(folder):
+    async with cluster(folder, roles="process", rbac=True) as running:
+        path = folder / "roles" / "driver-node-1.kubeconfig"
+        before, role = path.read_text(), running.roles["driver-node-1"]
+        assert (await found(running, PODS, "driver-node-1", NAMESPACE)).spec["nodeName"] == "node-1"
+        await running.kube.delete(PODS, "driver-node-1", NAMESPACE)
+        await eventually(lambda: role.starts == 2 and role.pid, "it is started again", 20)
+        assert path.read_text() != before
+        assert (await found(running, PODS, "driver-node-1", NAMESPACE)).metadata.deletion_timestamp is None
+    async with cluster(folder, roles="none") as running:
+
+        async def forgotten():
+            return not (await running.kube.list(PODS, namespace=NAMESPACE)).items
+
+        await eventually(forgotten, "pods without roles go")
+
+
 async def test_roles_as_processes_survive_a_kill(folder):
     async with cluster(folder, roles="process") as running:
         await claim_pod(running, "a")
@@ -194,6 +235,7 @@ def test_a_file_that_cannot_be_is_refused_where_it_is_wrong():
         ("fabric: [{name: a}, {name: a}]", "fabric"),
         ("faults: {hosts: {nobody: {}}}", "faults.hosts.nobody"),
         ("nods: []", "nods"),
+        ("rbac: true\nnodes: [{labels: {node-role.kubernetes.io/far: ''}}]", r"nodes\[0\].labels"),
     ):
         with pytest.raises(InvalidInput, match=where):
             config.loads(text.encode(), ClusterConfig)

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 from tests.embedded.support.clusters import cluster, eventually, found, phase
 
+from dynamic_memory.embedded.cluster.config import ClusterConfig
 from dynamic_memory.embedded.kubelet.objects import CLAIMS, PODS, SLICES
+from dynamic_memory.process import config
 
 MI = 1 << 20
+NO_FABRIC = b"""
+nodes:
+- {name: one, memory: [1Gi]}
+- {name: two, memory: [1Gi, 1Gi], hugepages: {hugepages-2Mi: 256Mi}}
+"""
 
 
 def own_memory(folder):
     """A cluster of one node with two NUMA nodes and huge pages, and no fabric in use."""
-    from dynamic_memory.embedded.cluster.config import ClusterConfig
-    from dynamic_memory.process import config
-
     text = b"nodes: [{name: big, memory: [1Gi, 1Gi], hugepages: {hugepages-2Mi: 256Mi}}]"
     return cluster(folder, nodes=config.loads(text, ClusterConfig).nodes)
 
@@ -25,7 +29,7 @@ async def claim(running, name, cls, size):
     await running.kube.create(CLAIMS, body, namespace="default")
 
 
-async def pod(running, name, claims=(), *, env=(), limits=None):
+async def pod(running, name, claims=(), *, env=(), limits=None, node=None):
     container = {
         "name": "main",
         "image": "busybox",
@@ -36,6 +40,7 @@ async def pod(running, name, claims=(), *, env=(), limits=None):
         "terminationGracePeriodSeconds": 1,
         "containers": [container],
         "resourceClaims": [{"name": each, "resourceClaimName": each} for each in claims],
+        **({"nodeSelector": {"kubernetes.io/hostname": node}} if node else {}),
     }
     await running.kube.create(PODS, {"metadata": {"name": name}, "spec": spec}, namespace="default")
 
@@ -51,7 +56,7 @@ async def gone(running, name):
 async def cgroups(running, name):
     """Files of the pod's cgroup, and of its container's; and the container."""
     body = await found(running, PODS, name)
-    runtime = running.nodes["big"].runtime
+    runtime = running.nodes[body.spec["nodeName"]].runtime
     container = runtime.get(body.metadata.uid, "main")
     folder = next(runtime.cgroups.pods.glob(f"**/pod{body.metadata.uid}"))
     return read(folder), read(folder / container.id), container
@@ -171,3 +176,47 @@ async def test_a_cluster_that_goes_on_holds_its_containers_to_their_claims(folde
             return whole["hugetlb.2MB.max"] == own["hugetlb.2MB.max"] == str(64 * MI)
 
         await eventually(held, "found again and limited")
+
+
+async def test_without_any_fabric_every_node_has_a_driver_that_holds_pods_to_their_claims(folder):
+    async with cluster(
+        folder,
+        nodes=config.loads(NO_FABRIC, ClusterConfig).nodes,
+        fabric=(),
+        rbac=True,
+    ) as running:
+        assert {name for name in running.roles if name.startswith("driver-")} == {"driver-one", "driver-two"}
+        await claim(running, "near", "dra.memory", "256Mi")
+        await claim(running, "huge", "dra.hugepages-2m", "64Mi")
+        await pod(running, "a", ["near"], node="one")
+        await pod(running, "b", ["huge"], node="two")
+        for name in ("a", "b"):
+            await eventually(lambda name=name: runs(running, name), f"{name} runs")
+        _, near, container = await cgroups(running, "a")
+        assert (near["memory.max"], near["cpuset.mems"]) == (str(256 * MI), "0")
+        assert (near["hugetlb.2MB.max"], container.spec.env["DYNAMIC_MEMORY_BYTES"]) == ("0", str(256 * MI))
+        whole, huge, _ = await cgroups(running, "b")
+        assert whole["hugetlb.2MB.max"] == huge["hugetlb.2MB.max"] == str(64 * MI)
+        for name in ("a", "b"):
+            await running.kube.delete(PODS, name, "default")
+            await eventually(lambda name=name: gone(running, name), f"{name} is gone")
+        assert not list(folder.glob("nodes/*/driver/claims/*.json"))
+
+
+async def test_nodes_beside_a_fabric_that_they_do_not_reach_have_drivers_for_their_own_memory(folder):
+    text = b"nodes: [{name: far, memory: [1Gi]}, {name: near, memory: [1Gi], fabric: ''}]"
+    async with cluster(folder, nodes=config.loads(text, ClusterConfig).nodes) as running:
+        assert {"driver-far", "driver-near", "updater-far"} == running.roles.keys() - {"service", "controller"}
+        slices = await running.kube.list(SLICES, fields="spec.nodeName=near")
+        assert {each.spec["pool"]["name"] for each in slices.items} == {"near/mem"}
+        await claim(running, "c", "dra.memory", "128Mi")
+        await pod(running, "a", ["c"], node="near")
+        await eventually(lambda: runs(running, "a"), "it runs")
+        assert (await cgroups(running, "a"))[1]["memory.max"] == str(128 * MI)
+
+
+async def test_drivers_that_are_told_to_leave_own_memory_alone_do_not_run_where_there_is_no_fabric(folder):
+    text = b"nodes: [{name: one, memory: [1Gi]}]"
+    nodes = config.loads(text, ClusterConfig).nodes
+    async with cluster(folder, nodes=nodes, fabric=(), driver={"local": None, "nri": None}) as running:
+        assert running.roles.keys() == {"service", "controller"}

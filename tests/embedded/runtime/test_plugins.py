@@ -29,6 +29,7 @@ class Recorder:
         self.heard = []
         self.answer = None
         self.mends = []
+        self.refused = ""
         self.pods, self.containers = [], []
 
     def synchronize(self, pods, containers):
@@ -49,6 +50,17 @@ class Recorder:
     def update_container(self, _pod, container, resources):
         self.heard.append(f"update {container.name} {resources.memory.limit.value // MI}")
         return []
+
+    def update_pod_sandbox(self, pod, _overhead, resources):
+        self.heard.append(f"update pod {pod.name} {resources.memory.limit.value // MI}")
+        if self.refused:
+            raise Refused(self.refused)
+
+    def post_update_pod_sandbox(self, pod):
+        self.heard.append(f"updated pod {pod.name}")
+
+    def post_update_container(self, _pod, container):
+        self.heard.append(f"updated {container.name}")
 
     def stop_container(self, _pod, container):
         self.heard.append(f"stop {container.name}")
@@ -135,6 +147,7 @@ async def test_a_plugin_hears_of_a_container_from_its_pod_to_its_end_in_order(ma
     runtime, plugin = await machine.start(), Recorder()
     await machine.connect(plugin)
     container = await runtime.create("u", spec(devices=("v/c=d",)))
+    runtime.make_pod("u", "Burstable", 512 * MI)
     await runtime.resize("u", "main", 32 * MI)
     container.kill()
     await runtime.end_pod("u")
@@ -143,11 +156,28 @@ async def test_a_plugin_hears_of_a_container_from_its_pod_to_its_end_in_order(ma
         "run a /kubepods/burstable/podu",
         "create main ['v/c=d']",
         "start main",
+        "update pod a 512",
+        "updated pod a",
         "update main 32",
+        "updated main",
         "stop main",
         "remove main",
         "gone a",
     ]
+
+
+async def test_a_plugin_that_refuses_the_limits_of_a_pod_keeps_its_containers_as_they_are(machine):
+    runtime, plugin = await machine.start(), Recorder()
+    await machine.connect(plugin)
+    container = await runtime.create("u", spec(limit=64 * MI))
+    plugin.refused = "not yours"
+    with pytest.raises(PluginRefused, match="10-p refused: not yours"):
+        await runtime.resize("u", "main", 32 * MI)
+    assert machine.files(container)["memory.max"] == str(64 * MI)
+    assert plugin.heard[-1] == "update pod a 0"
+    plugin.refused = ""
+    await runtime.resize("u", "main", 32 * MI)
+    assert machine.files(container)["memory.max"] == str(32 * MI)
 
 
 async def test_what_a_plugin_changes_is_what_the_container_has(machine):

@@ -7,6 +7,8 @@ simulated node here.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ from tests.cluster.test_scenario_1_manifests import CLAIM_BYTES, EXAMPLES, POOL_
 from tests.embedded.support.stage import EmbeddedCluster
 
 from dynamic_memory.api import names
+from dynamic_memory.embedded.cluster.marks import Marks
+from dynamic_memory.embedded.cluster.trace import ARROWS, LogMarks, Trace
 from dynamic_memory.fabric.client import Fabric, FabricClient
 from dynamic_memory.quantity import parse_bytes
 
@@ -36,7 +40,20 @@ fabric: [{{name: rack-a, size: 4Gi}}]
 
 
 @pytest.fixture(scope="module")
-def deployed() -> Iterator[EmbeddedCluster]:
+def trace() -> Iterator[Trace]:
+    """The arrows of the sequence diagram; what the roles log is heard from their start on."""
+    found = Trace(time.monotonic)
+    logger, handler = logging.getLogger(), LogMarks(found)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield found
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def deployed(trace: Trace) -> Iterator[EmbeddedCluster]:
     """A cluster of its own, with all roles, ready."""
     found = EmbeddedCluster(CONFIG)
     found.start()
@@ -101,7 +118,21 @@ def test_scenario_1_all_roles_run_with_the_rights_of_the_manifests(deployed: Emb
     assert {"fabric/rack-a", names.windows_pool(NODE)} <= published
 
 
-def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(deployed: EmbeddedCluster, namespace: str):
+@contextlib.contextmanager
+def watched(deployed: EmbeddedCluster, marks: Marks) -> Iterator[None]:
+    """Watch in the cluster's own loop: there nothing comes between what happens and its mark."""
+    watching = marks.watching()
+    deployed.call(watching.__aenter__())
+    try:
+        yield
+    finally:
+        deployed.call(watching.__aexit__(None, None, None))
+
+
+def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(
+    deployed: EmbeddedCluster, trace: Trace, namespace: str
+):
+    """All 21 arrows of the sequence diagram, each after those that it follows, and I4 by the fabric's own file."""
     api = deployed.api
     before, limit = api.get("Node", NODE), ceiling(deployed)
     api.create(yaml.safe_load((EXAMPLES / "resource-claims" / "fabric-512mi.yaml").read_text()), namespace)
@@ -109,9 +140,14 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(deployed: Embe
     name = pod["metadata"]["name"]
     seen = SimpleNamespace(api=api, node=SimpleNamespace(name=NODE))
     timeline = Timeline(seen, namespace, name, Path(deployed.cluster.folder.fabric) / "fabric.json")
-    uid = api.create(pod, namespace)["metadata"]["uid"]
+    marks = Marks(deployed.cluster.kube, trace, pod=name, claim=f"{name}-", size="512Mi")
     timeline.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: print(f"\n{timeline.table()}"))
+        stack.callback(timeline.stop)
+        stack.enter_context(watched(deployed, marks))
+        trace.mark("submitted")
+        uid = api.create(pod, namespace)["metadata"]["uid"]
         eventually(lambda: api.get("Pod", name, namespace)["status"]["phase"] == "Running", 30, "the pod runs")
         (claim,) = api.list("ResourceClaim", namespace)
         results = claim["status"]["allocation"]["devices"]["results"]
@@ -128,7 +164,8 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(deployed: Embe
         events = [event for event in api.list("Event", namespace) if event["reason"].startswith("Memory")]
         assert "MemoryAttached" in {event["reason"] for event in events}
         assert all("simulated" in event["message"] for event in events)
-        time.sleep(0.2)  # let the timeline see that it runs
+        eventually(lambda: "kubelet: pod runs" in timeline.seen, 10, "the timeline has seen that it runs")
+        trace.mark("deleted")
         api.delete("Pod", name, namespace)
         eventually(lambda: api.find("Pod", name, namespace) is None, 30, "the pod is gone")
         eventually(lambda: not api.list("ResourceClaim", namespace), 30, "the claim is gone")
@@ -136,16 +173,13 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(deployed: Embe
         eventually(lambda: ceiling(deployed) == limit, 10, "and so did the limit over pods")
         assert ask(deployed, "list_extents").shares == ()
         assert pools(deployed) == [(POOL_BYTES, POOL_BYTES)]
-        time.sleep(0.2)  # let the timeline see the end
-    finally:
-        timeline.stop()
-        print(f"\n{timeline.table()}")
+        eventually(lambda: len(timeline.seen) == 12, 10, "the timeline has seen the end")
+        eventually(lambda: not trace.faults(), 10, "every arrow, in order")
     back = timeline.seen["driver -> service: RemoveMemory, bytes are back"]
     assert back <= timeline.seen["kubelet -> API server: pod is gone"], "I4: the pod went before its memory was back"
-    # what takes longer than a look of the timeline here as well: the rest is between two looks
-    assert {"driver -> API server: Attached=True", "kubelet: pod runs", "Kubernetes: claim is gone"} <= set(
-        timeline.seen
-    ), timeline.table()
+    assert trace.faults() == []
+    for arrow in ARROWS:
+        print(f"{arrow.number:>2} {arrow.source} -> {arrow.target}: {arrow.text}: {trace.at(arrow.mark):.3f} s")
 
 
 def test_scenario_1_examples_and_manifests_name_nothing_else(deployed: EmbeddedCluster, namespace: str):

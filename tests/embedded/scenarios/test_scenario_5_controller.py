@@ -16,4 +16,4 @@ __all__ = [
     "test_scenario_5_every_fault_point_of_the_controller_has_a_story",
 ]
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(240)

@@ -6,4 +6,4 @@ from tests.cluster.test_scenario_5_service import outcomes, test_scenario_5_serv
 
 __all__ = ["outcomes", "test_scenario_5_service_killed_at"]
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(240)

@@ -14,4 +14,4 @@ __all__ = [
     "test_scenario_5_one_of_two_drivers_killed_at",
 ]
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(240)

@@ -33,6 +33,7 @@ class Asking:
         self.api = api
         self.user = user
         self.warnings: list[str] = []
+        self.audit: dict[str, Any] = {}
 
     def as_(self, name: str, *groups: str, node: str | None = None) -> Asking:
         """Return the same API asked by another user; `node` is the one that the token of an account is bound to."""
@@ -54,6 +55,7 @@ class Asking:
         )
         answer = await self.api.handle(request)
         self.warnings = list(request.warnings)
+        self.audit = request.audit
         assert isinstance(answer, Response)
         found = json.loads(answer.body)
         if answer.code >= 400:

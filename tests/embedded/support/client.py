@@ -76,9 +76,11 @@ class Watch:
             self._changed.notify_all()
 
     async def until(self, condition: Callable[[list[tuple[str, Any]]], Any]) -> list[tuple[str, Any]]:
-        """Wait until the events so far satisfy a condition."""
-        async with asyncio.timeout(SECONDS), self._changed:
-            await self._changed.wait_for(lambda: condition(self.seen) or self.ended)
+        """Wait until the events so far satisfy a condition; gives up when nothing has come for a while."""
+        async with self._changed:
+            while not condition(self.seen) and not self.ended:
+                async with asyncio.timeout(SECONDS):
+                    await self._changed.wait()
         assert condition(self.seen), f"the watch ended with {self.names}"
         return self.seen
 

@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +25,8 @@ from typing import Any
 from tests.cluster.support.api import Api, ApiError, Object
 from tests.cluster.support.fake_node import Patience
 from tests.cluster.support.pace import EMBEDDED
-from tests.cluster.support.processes import Child, eventually
+from tests.cluster.support.processes import eventually
+from tests.embedded.support.forking import Forks
 
 from dynamic_memory.capacity import role as updater_role
 from dynamic_memory.capacity.config import CapacityConfig
@@ -48,11 +48,10 @@ __all__ = ["EmbeddedCluster", "EmbeddedNode", "InlineChild"]
 
 log = logging.getLogger(__name__)
 
-PATIENCE = Patience()
+PATIENCE = Patience(**EMBEDDED.kubelet)
 SCRATCH = Path("/dev/shm")
 UNCHECKED = {"insecure-skip-tls-verify": True}  # there is no TLS; loading the machine's authorities takes its time
 
-ROOT = Path(__file__).parents[3]
 MAINS = {
     "service": (service_role.main, ServiceConfig),
     "controller": (controller_role.main, ControllerConfig),
@@ -66,7 +65,7 @@ rbac: true
 roles: none
 nodes: []
 fabric: []
-control: {initialBackoff: 0.2, maxBackoff: 1, nodeGrace: 8, podQuarantine: 40}
+control: {initialBackoff: 0.1, maxBackoff: 1, nodeGrace: 8, podQuarantine: 40}
 """
 
 
@@ -143,9 +142,9 @@ class EmbeddedNode:
             unprepare=Seconds(patience.unprepare),
             call=Seconds(patience.call),
             registry=Seconds(patience.poll),
-            lease=Seconds(1),
-            sync=Seconds(0.5),
-            node_status=Seconds(1),
+            lease=Seconds(2),
+            sync=Seconds(0.2),
+            node_status=Seconds(2),
         )
         self.folder = cluster.folder / "nodes" / name
         self.kubelet_root = self.folder / "kubelet"
@@ -274,6 +273,14 @@ class EmbeddedCluster:
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None
+        self._forks: Forks | None = None
+
+    @property
+    def forks(self) -> Forks:
+        """What starts our commands as processes; it needs a second to be there, so ask for it early."""
+        if self._forks is None:
+            self._forks = Forks(self.logs)
+        return self._forks
 
     def start(self) -> None:
         start = time.monotonic()
@@ -291,6 +298,8 @@ class EmbeddedCluster:
         self.seconds["up"] = time.monotonic() - start
 
     def stop(self) -> None:
+        if self._forks is not None:
+            self._forks.stop()
         self.api.close()
         self.loop.call_soon_threadsafe(self._end.set)
         assert self._thread is not None
@@ -327,5 +336,7 @@ class EmbeddedCluster:
     def start_role(self, name: str, role: str, path: Path, fault: str | None = None) -> Any:
         if fault is None:
             return InlineChild(self, name, role, path)
-        command = [sys.executable, "-m", "dynamic_memory", role, "--config", path]
-        return Child(name, command, logs=self.logs, environment={"DYNAMIC_MEMORY_FAULT": fault}, folder=ROOT)
+        return self.forks.start(name, [role, "--config", path], {"DYNAMIC_MEMORY_FAULT": fault})
+
+    def start_command(self, name: str, *arguments: str | Path) -> Any:
+        return self.forks.start(name, arguments, {})

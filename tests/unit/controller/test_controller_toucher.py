@@ -76,6 +76,28 @@ async def test_rule_20_a_pod_that_is_bound_touches_its_pool_once_bound():
     assert await run(world) == [(0.0, "fabric/a"), (6.0, "fabric/a")]
 
 
+async def test_rule_20_a_pod_whose_claim_is_known_later_than_the_pod_is_seen_being_bound():
+    """Pods and claims come by two watches, and neither waits for the other."""
+    for late in (pod(), pod("n1")):  # the claim is known when the pod is bound, or when it changes after that
+        world = World()
+        known, world.claims = world.claims, {}
+        world.toucher.pod_changed(pod())
+        world.toucher.pod_changed(late)
+        world.claims = known
+        world.toucher.pod_changed(pod("n1"))
+        assert await run(world) == [(0.0, "fabric/a"), (6.0, "fabric/a")]
+
+
+async def test_rule_20_a_pod_with_other_claims_is_no_event():
+    world = World()
+    world.claims = {("far", "app"): claim(device_class="gpu")}
+    world.toucher.pod_changed(pod())
+    world.toucher.pod_changed(pod("n1"))
+    world.toucher.pod_changed(pod(uid="q"))
+    world.toucher.pod_gone(pod(uid="q"))
+    assert await run(world) == []
+
+
 async def test_rule_20_a_waiting_pod_that_goes_touches_its_pool_although_its_claim_is_gone_already():
     world = World()
     world.toucher.pod_changed(pod())

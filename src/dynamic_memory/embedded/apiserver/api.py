@@ -23,6 +23,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     method_not_allowed,
     no_such_path,
 )
+from dynamic_memory.embedded.apiserver.monitoring import labels_of
 from dynamic_memory.embedded.apiserver.patching import APPLY, Patching
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, Reading
 from dynamic_memory.embedded.apiserver.records import Object, encode
@@ -36,6 +37,7 @@ from dynamic_memory.process import clock
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.discovery import Discovery
     from dynamic_memory.embedded.apiserver.documents import Document
+    from dynamic_memory.embedded.apiserver.exposition import Exposition
     from dynamic_memory.embedded.apiserver.openapi import OpenApi
 
 __all__ = ["Api", "Authorizer"]
@@ -119,10 +121,23 @@ class Api:
         """`host:port` that clients reach the server by."""
         self.unstored: dict[tuple[str, str], Special] = {}
         """Answers for resources that are not stored (reviews, metrics), by group and plural."""
+        self._exposition: Exposition | None = None
         self._documents: tuple[Discovery, OpenApi] | None = None
 
     async def handle(self, request: Request) -> Answer:
-        """Answer a request; never raises but when cancelled."""
+        """Answer a request, and count it; never raises but when cancelled."""
+        monitoring, begin = self.core.monitoring, clock.monotonic()
+        monitoring.enter(request.method, begin)
+        try:
+            answer = await self._answer(request)
+        finally:
+            end = clock.monotonic()
+            monitoring.leave(request.method, end)
+        if not isinstance(answer, Stream):  # a watch counts when it ends
+            monitoring.done(labels_of(request), answer.code, end - begin)
+        return answer
+
+    async def _answer(self, request: Request) -> Answer:
         try:
             answer = await self._handle(request)
         except StatusError as error:
@@ -179,6 +194,8 @@ class Api:
             raise no_such_path()
         if path in _PROBES or path.rpartition("/")[0] in _PROBES:
             return self._probe(path)
+        if path == "/metrics":
+            return self._numbers().answer(request.headers.get("accept", ""))
         document = self._document(request, path)
         if document is None:
             raise no_such_path()
@@ -192,6 +209,13 @@ class Api:
         return Response(
             500, f"[-]store failed: {failure}\n{check} check failed\n".encode(), "text/plain; charset=utf-8"
         )
+
+    def _numbers(self) -> Exposition:
+        if self._exposition is None:
+            from dynamic_memory.embedded.apiserver.exposition import Exposition  # noqa: PLC0415 - few ask for it
+
+            self._exposition = Exposition(self.core.monitoring, self.core.store)
+        return self._exposition
 
     def _document(self, request: Request, path: str) -> Document | None:
         if self._documents is None:
@@ -277,7 +301,7 @@ class Api:
             raise method_not_allowed(found.resource, "delete")
         options = options_of(request, self._options(request))
         resource = found.resource
-        outcome = await self.deleting.delete(resource, found.namespace, found.name, options, request.user)
+        outcome = await self.deleting.delete(resource, found.namespace, found.name, options, request)
         if outcome.gone and resource.storage not in _RETURNED:
             return json_response(200, success(resource, found.name, outcome.record.uid))
         return self.reading.answer(request, resource, outcome.record)
@@ -293,7 +317,7 @@ class Api:
             if number % 50 == 49:  # noqa: PLR2004 - others want to be served meanwhile
                 await clock.sleep(0)
             try:
-                await self.deleting.delete(found.resource, *record.key, options, request.user)
+                await self.deleting.delete(found.resource, *record.key, options, request)
             except StatusError as error:
                 if error.reason != "NotFound":
                     raise

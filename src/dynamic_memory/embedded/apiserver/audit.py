@@ -65,6 +65,8 @@ def entry(request: Request, code: int, seconds: float, at: str) -> dict[str, Any
         found["userAgent"] = agent
     if request.first("dryRun"):
         found["dryRun"] = True
+    if annotations := known.get("annotations"):
+        found["annotations"] = annotations
     if extra := user.extra:
         found["extra"] = {key: list(values) for key, values in extra.items()}
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from dynamic_memory.embedded.apiserver.clock import Clock
+from dynamic_memory.embedded.apiserver.monitoring import Monitoring
 from dynamic_memory.embedded.apiserver.paging import Snapshots
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import UserInfo
@@ -40,6 +41,12 @@ class AdmissionRequest:
     dry_run: bool
     warnings: list[str] = field(default_factory=list)
     """Texts of Warning headers, added to by policies."""
+    audit: Object = field(default_factory=dict)
+    """What is found out about the request, for the audit log; policies add `annotations`."""
+
+    def annotate(self, key: str, value: str) -> None:
+        """Have the audit log say something; what stands there already stays."""
+        self.audit.setdefault("annotations", {}).setdefault(key, value)
 
 
 class Admission(Protocol):
@@ -104,6 +111,7 @@ class Core:
         self.registry = registry
         self.clock = clock
         self.snapshots = Snapshots()
+        self.monitoring = Monitoring()
         self.admission: Admission = OpenAdmission()
         self.finishers: dict[StorageKey, Callable[[Object], Object]] = {}
         """What the server itself says on objects of a kind, last of all before they are stored."""

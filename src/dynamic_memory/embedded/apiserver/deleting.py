@@ -17,6 +17,7 @@ from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import DEFINITIONS, NAMESPACES, AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, conflict, forbidden, invalid, not_found
 from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.lasting import lasting
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import Request, UserInfo
 from dynamic_memory.embedded.apiserver.resource import Resource, StorageKey
@@ -113,10 +114,18 @@ class Deleting:
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    @lasting
     async def delete(
-        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, user: UserInfo
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, by: UserInfo | Request
     ) -> Outcome:
         """Delete an object, or mark it.
+
+        Args:
+            resource: its kind.
+            namespace: its namespace.
+            name: its name.
+            options: how.
+            by: who wants it; or the request, which warnings and annotations go to.
 
         Raises:
             StatusError: there is none, it is not the one that was meant, or it may not be deleted.
@@ -129,7 +138,7 @@ class Deleting:
             if record is None:
                 raise not_found(resource, name)
             self._meant(resource, record, options)
-            await self._core.admission.validate(self._request(resource, record, options, user))
+            await self._core.admission.validate(self._request(resource, record, options, by))
             try:
                 return await self._delete_once(record, options)
             except Changed:
@@ -145,10 +154,14 @@ class Deleting:
             record.storage == NAMESPACES and bool((record.object.get("spec") or {}).get("finalizers"))
         )
         if not holds and not grace:
-            return Outcome(record if options.dry_run else await self._core.store.remove(record), gone=True)
+            if options.dry_run:
+                await self._core.store.settled(record)
+                return Outcome(record, gone=True)
+            return Outcome(await self._core.store.remove(record), gone=True)
         marked = self._marked(record, finalizers, grace)
-        if marked == record.object:
+        if marked == record.object or options.dry_run:
             await self._core.store.settled(record)
+        if marked == record.object:
             return Outcome(record, gone=False)
         if options.dry_run:
             return Outcome(Record(record.storage, record.key, marked, record.version), gone=False)
@@ -190,7 +203,9 @@ class Deleting:
             marked["status"] = {**(marked.get("status") or {}), "phase": "Terminating"}
         return marked
 
-    def _request(self, resource: Resource, record: Record, options: DeleteOptions, user: UserInfo) -> AdmissionRequest:
+    def _request(
+        self, resource: Resource, record: Record, options: DeleteOptions, by: UserInfo | Request
+    ) -> AdmissionRequest:
         said: Object = {"propagationPolicy": options.propagation} if options.propagation else {}
         if options.grace_period is not None:
             said["gracePeriodSeconds"] = options.grace_period
@@ -198,7 +213,21 @@ class Deleting:
             said["dryRun"] = ["All"]
         old = decoded(resource, record)
         namespace, name = record.key
-        return AdmissionRequest("DELETE", resource, "", name, namespace, None, old, said, user, options.dry_run)
+        request = by if isinstance(by, Request) else Request("DELETE", "", user=by)
+        return AdmissionRequest(
+            "DELETE",
+            resource,
+            "",
+            name,
+            namespace,
+            None,
+            old,
+            said,
+            request.user,
+            options.dry_run,
+            request.warnings,
+            request.audit,
+        )
 
 
 def _finalizers(present: list[str], propagation: str) -> list[str]:

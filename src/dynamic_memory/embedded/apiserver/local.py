@@ -19,9 +19,10 @@ from dynamic_memory.embedded.apiserver import forms
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.deleting import DeleteOptions
 from dynamic_memory.embedded.apiserver.errors import StatusError, expired, no_such_path, not_found
+from dynamic_memory.embedded.apiserver.monitoring import VERBS, Labels, scope_of
 from dynamic_memory.embedded.apiserver.patching import STYLES
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, selection_of
-from dynamic_memory.embedded.apiserver.records import Record, encode
+from dynamic_memory.embedded.apiserver.records import Object, Record, encode
 from dynamic_memory.embedded.apiserver.request import INTERNAL, Request, Response, UserInfo
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.routes import Route
@@ -40,6 +41,11 @@ _METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELE
 def _own(body: Body | Sequence[Body]) -> Any:
     """Return a copy as it would come over the wire: what is a subclass here (an enum) is plain text there."""
     return msgspec.json.decode(msgspec.json.encode(body))
+
+
+def _labels(kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None) -> Labels:
+    scope = scope_of(verb, namespace or "", name)
+    return Labels(VERBS[verb], "", kind.group, kind.version, kind.plural, subresource or "", scope)
 
 
 class LocalKube:
@@ -97,22 +103,23 @@ class LocalKube:
         timeout: float,
     ) -> AsyncIterator[WatchEvent[T]]:
         """Follow changes after `resource_version` for at most `timeout` seconds."""
-        store = self._core.store
+        store, begin = self._core.store, clock.monotonic()
         with self._asked(kind, "watch", namespace) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             if int(resource_version) > store.version:
                 raise expired(f"too new resource version: {resource_version} ({store.version})")
             watcher = store.watch(resource.storage, selection, int(resource_version))
-        try:
-            until = clock.monotonic() + timeout
-            while not watcher.cut and (rest := until - clock.monotonic()) > 0:
-                seen = await watcher.take(min(rest, BOOKMARK_SECONDS))
-                for type_, record in seen:
-                    yield WatchEvent(type_, self._decoded(kind, resource, record), str(record.version))
-                if not seen and not watcher.cut:
-                    yield WatchEvent("BOOKMARK", None, str(store.version))
-        finally:
-            store.unwatch(resource.storage, watcher)
+        with self._core.monitoring.watching(_labels(kind, "watch", namespace, "", None), begin):
+            try:
+                until = clock.monotonic() + timeout
+                while not watcher.cut and (rest := until - clock.monotonic()) > 0:
+                    seen = await watcher.take(min(rest, BOOKMARK_SECONDS))
+                    for type_, record in seen:
+                        yield WatchEvent(type_, self._decoded(kind, resource, record), str(record.version))
+                    if not seen and not watcher.cut:
+                        yield WatchEvent("BOOKMARK", None, str(store.version))
+            finally:
+                store.unwatch(resource.storage, watcher)
 
     # --- writing
 
@@ -120,8 +127,9 @@ class LocalKube:
         """Create an object; unknown fields are refused."""
         metadata = body.get("metadata") or {}
         place = (namespace or metadata.get("namespace") or "") if kind.namespaced else ""
-        with self._asked(kind, "create", place, metadata.get("name") or "") as resource:
-            target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run)
+        audit: Object = {}
+        with self._asked(kind, "create", place, metadata.get("name") or "", audit=audit) as resource:
+            target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run, audit=audit)
             written = await self._api.writing.create(target, _own(body))
         return self._decoded(kind, resource, written.record)
 
@@ -138,8 +146,10 @@ class LocalKube:
         """Server-side apply; name and namespace are those of `body`."""
         metadata = body["metadata"]
         place = (metadata.get("namespace") or "") if kind.namespaced else ""
-        with self._asked(kind, "patch", place, metadata["name"], subresource) as resource:
-            target = self._target(resource, place, metadata["name"], subresource, manager, dry_run=dry_run)
+        audit: Object = {}
+        with self._asked(kind, "patch", place, metadata["name"], subresource, audit=audit) as resource:
+            name = metadata["name"]
+            target = self._target(resource, place, name, subresource, manager, dry_run=dry_run, audit=audit)
             target.force = force
             config = _own({"apiVersion": kind.api_version, "kind": kind.kind, **body})
             written = await self._api.patching.apply(target, config)
@@ -158,8 +168,9 @@ class LocalKube:
         dry_run: bool = False,
     ) -> T:
         """Change fields of an object."""
-        with self._asked(kind, "patch", namespace, name, subresource) as resource:
-            target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run)
+        audit: Object = {}
+        with self._asked(kind, "patch", namespace, name, subresource, audit=audit) as resource:
+            target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run, audit=audit)
             patch = _own(body)
             written = await self._api.patching.change(target, STYLES[style], patch)
         return self._decoded(kind, resource, written.record)
@@ -168,8 +179,9 @@ class LocalKube:
         self, kind: Kind[T], name: str, body: Body, *, namespace: str | None = None, subresource: str | None = None
     ) -> T:
         """PUT a body that was made whole."""
-        with self._asked(kind, "update", namespace, name, subresource) as resource:
-            target = self._target(resource, namespace, name, subresource)
+        audit: Object = {}
+        with self._asked(kind, "update", namespace, name, subresource, audit=audit) as resource:
+            target = self._target(resource, namespace, name, subresource, audit=audit)
             written = await self._api.writing.replace(target, _own(body))
         return self._decoded(kind, resource, written.record)
 
@@ -184,9 +196,11 @@ class LocalKube:
         grace_period: int | None = None,
     ) -> None:
         """Delete an object, with preconditions."""
-        with self._asked(kind, "delete", namespace, name) as resource:
+        audit: Object = {}
+        with self._asked(kind, "delete", namespace, name, audit=audit) as resource:
             options = DeleteOptions(grace_period, uid or "", resource_version or "")
-            await self._api.deleting.delete(resource, namespace or "", name, options, self._user)
+            by = Request("DELETE", "", user=self._user, audit=audit)
+            await self._api.deleting.delete(resource, namespace or "", name, options, by)
 
     # --- any path
 
@@ -222,8 +236,10 @@ class LocalKube:
         namespace: str | None = None,
         name: str = "",
         subresource: str | None = None,
+        *,
+        audit: Object | None = None,
     ) -> Iterator[Resource]:
-        """Check rights, raise what a client raises, and tell the audit log."""
+        """Check rights, raise what a client raises, and tell the audit log, with what is in `audit` by the end."""
         begin = clock.monotonic()
         code = 201 if verb == "create" else 200
         try:
@@ -235,9 +251,13 @@ class LocalKube:
             code = 500
             raise
         finally:
+            seconds = clock.monotonic() - begin
+            if verb != "watch" or code >= _ERRORS_FROM:  # one that was begun counts when it ends
+                self._core.monitoring.done(_labels(kind, verb, namespace, name, subresource), code, seconds)
             if self._api.audit is not None:
                 request = self._request(kind, verb, namespace, name, subresource)
-                self._api.audit(request, code, clock.monotonic() - begin)
+                request.audit |= audit or {}
+                self._api.audit(request, code, seconds)
 
     def _request(
         self, kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None
@@ -283,6 +303,7 @@ class LocalKube:
         subresource: str | None = None,
         manager: str | None = None,
         *,
+        audit: Object,
         dry_run: bool = False,
     ) -> Target:
         return Target(
@@ -295,6 +316,7 @@ class LocalKube:
             manager=manager or self._manager,
             validation="Strict",
             dry_run=dry_run,
+            audit=audit,
         )
 
     def _decoded(self, kind: Kind[T], resource: Resource, record: Record) -> T:

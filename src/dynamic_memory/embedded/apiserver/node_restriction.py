@@ -1,26 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a kubelet may write, by the contents of the objects: else it could give itself the rights of others.
 
-The rights of a kubelet follow from the pods on its node. So it makes mirror pods alone, which refer to nothing; changes
-and ends pods of its node alone; gets tokens for pods of its node alone; and has slices, node object, lease and CSI
-entry of its own name alone. Source: k8s.io/kubernetes, `plugin/pkg/admission/noderestriction/admission.go`.
+The rights of a kubelet follow from the pods on its node, and pods follow labels and taints. So it makes mirror pods
+alone, which refer to nothing; ends pods of its node alone, and changes nothing of them but their status; gets tokens
+for pods of its node alone; has slices, node object, lease and CSI entry of its own name alone; and gives its node no
+labels that pods are steered by (`node_labels`), and no other taints.
+
+The rules and their words are those of NodeRestriction. Source: k8s.io/kubernetes,
+`plugin/pkg/admission/noderestriction/admission.go`.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from dynamic_memory.embedded.apiserver.core import Admission, AdmissionRequest
-from dynamic_memory.embedded.apiserver.errors import forbidden
-from dynamic_memory.embedded.apiserver.node_rights import mirrors, node_name, referred
+from dynamic_memory.embedded.apiserver.errors import StatusError, forbidden
+from dynamic_memory.embedded.apiserver.node_labels import forbidden_labels
+from dynamic_memory.embedded.apiserver.node_rights import MIRROR, mirrors, node_name, referred
 from dynamic_memory.embedded.apiserver.records import Object
+from dynamic_memory.embedded.apiserver.request import UserInfo
 from dynamic_memory.embedded.apiserver.resource import World
 
 __all__ = ["NodeRestriction"]
 
-NAMED = {("", "nodes"), ("coordination.k8s.io", "leases"), ("storage.k8s.io", "csinodes")}
-REFERRED = ("secrets", "configmaps", "persistentvolumeclaims", "resourceclaims")
+LEASES = "kube-node-lease"
+AUDIENCE = "request-serviceaccounts-token-audience"
+SIGNERS = frozenset({"kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"})
+VOLUME_STATUS = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
+
+
+class Rights(Protocol):
+    """Says who may do what."""
+
+    def authorize(self, user: UserInfo, verb: str, *, resource: str, namespace: str, name: str) -> str | None:
+        """Return None if it is allowed, else why it is not."""
 
 
 class NodeRestriction:
@@ -29,12 +45,14 @@ class NodeRestriction:
     Args:
         inner: what admits writes otherwise.
         world: the stored objects.
+        rights: of users, for audiences that no volume of a pod names.
 
     """
 
-    def __init__(self, inner: Admission, world: World) -> None:
+    def __init__(self, inner: Admission, world: World, rights: Rights) -> None:
         self._inner = inner
         self._world = world
+        self._rights = rights
 
     async def mutate(self, request: AdmissionRequest) -> Object:
         """Leave changes to the policies."""
@@ -44,90 +62,255 @@ class NodeRestriction:
         """Refuse what a kubelet may not write.
 
         Raises:
-            StatusError: 403, or what the policies raise.
+            StatusError: 403, 404, or what the policies raise.
 
         """
         if (node := node_name(request.user)) and (why := self._refused(node, request)):
             raise forbidden(request.resource, request.name, why)
         await self._inner.validate(request)
 
-    def _refused(self, node: str, request: AdmissionRequest) -> str:
+    def _refused(self, node: str, request: AdmissionRequest) -> str:  # noqa: PLR0911 - one for each kind
         """Return why a kubelet may not write something, empty if it may."""
-        what = (request.resource.group, request.resource.plural)
-        if what == ("", "pods"):
-            return self._pod(node, request)
-        if what == ("", "serviceaccounts") and request.subresource == "token":
-            return self._token(node, request)
-        if what == ("resource.k8s.io", "resourceslices"):
-            return _slice(node, request)
-        if what in NAMED and request.operation == "CREATE" and request.name != node:
-            return f"node {node!r} is not allowed to create {request.resource.plural} of other nodes"
+        match (request.resource.group, request.resource.plural):
+            case ("", "pods"):
+                return self._pod(node, request)
+            case ("", "nodes"):
+                return _own_node(node, request)
+            case ("", "persistentvolumeclaims"):
+                return _volume_claim(node, request)
+            case ("", "serviceaccounts") if request.subresource == "token":
+                return self._token(node, request)
+            case ("coordination.k8s.io", "leases"):
+                return _lease(node, request)
+            case ("storage.k8s.io", "csinodes") if request.name != node:
+                return "can only access CSINode with the same name as the requesting node"
+            case ("resource.k8s.io", "resourceslices"):
+                return _slice(node, request)
+            case ("certificates.k8s.io", "certificatesigningrequests") if request.operation == "CREATE":
+                return _certificate(node, request.object or {})
         return ""
+
+    # --- pods
 
     def _pod(self, node: str, request: AdmissionRequest) -> str:
-        if request.operation == "CREATE" and not request.subresource:
-            return _mirror(node, request.object or {})
-        if request.subresource == "eviction":
-            pod: Mapping[str, Any] = self._world.get("", "pods", request.namespace, request.name) or {}
-        else:
-            pod = request.old_object or {}
+        sub, operation = request.subresource, request.operation
+        if sub == "status":
+            return _pod_status(node, request.object or {}, request.old_object or {})
+        if sub == "eviction":
+            pod = self._found("pods", request.namespace, request.name)
+            return "" if _node(pod) == node else f"node {node} can only evict pods with spec.nodeName set to itself"
+        if sub:
+            return f"unexpected pod subresource \"{sub}\", only 'status' and 'eviction' are allowed"
+        if operation == "CREATE":
+            return self._mirror(node, request.object or {})
+        if operation == "DELETE":
+            own = _node(request.old_object or {}) == node
+            return "" if own else f'node "{node}" can only delete pods with spec.nodeName set to itself'
+        return f'unexpected operation "{operation}", node "{node}" can only create and delete mirror pods'
+
+    def _mirror(self, node: str, pod: Mapping[str, Any]) -> str:
+        """Return why a kubelet may not make a pod, empty if it may."""
+        if not mirrors(pod):
+            return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
         if _node(pod) != node:
-            return f"node {node!r} can only change and end pods with spec.nodeName set to itself"
-        return _status(node, request.object or {}, pod) if request.subresource == "status" else ""
+            return f'node "{node}" can only create pods with spec.nodeName set to itself'
+        return self._owner(node, pod["metadata"].get("ownerReferences") or []) or _references(node, pod)
+
+    def _owner(self, node: str, owners: list[Mapping[str, Any]]) -> str:
+        """Return why a mirror pod may not have these owners, empty if it may: it is owned by its node alone."""
+        can = f'node "{node}" can only create pods with'
+        if len(owners) > 1:
+            return f"{can} a single owner reference set to itself"
+        owner = owners[0] if owners else {}
+        if [owner.get(key) for key in ("apiVersion", "kind", "name")] != ["v1", "Node", node]:
+            return f"{can} an owner reference set to itself"
+        if not owner.get("controller"):
+            return f"{can} a controller owner reference set to itself"
+        if owner.get("blockOwnerDeletion"):
+            return f'node "{node}" must not set blockOwnerDeletion on an owner reference'
+        uid = self._found("nodes", "", node)["metadata"].get("uid")
+        return "" if owner.get("uid") == uid else f"node {node} UID mismatch: expected {owner.get('uid')} got {uid}"
+
+    # --- tokens
 
     def _token(self, node: str, request: AdmissionRequest) -> str:
-        reference = ((request.object or {}).get("spec") or {}).get("boundObjectRef") or {}
+        spec = (request.object or {}).get("spec") or {}
+        reference = spec.get("boundObjectRef") or {}
         name, uid = str(reference.get("name") or ""), str(reference.get("uid") or "")
-        if reference.get("kind") != "Pod" or reference.get("apiVersion", "v1") != "v1" or not name:
-            return f"node {node!r} requested a token that is not bound to a pod"
-        pod = self._world.get("", "pods", request.namespace, name) or {}
-        if not uid or not pod or pod["metadata"].get("uid") != uid:
-            return f"node {node!r} requested a token bound to a pod without its uid, or with another one"
+        if reference.get("kind") != "Pod" or reference.get("apiVersion") != "v1" or not name:
+            return "node requested token not bound to a pod"
+        if not uid:
+            return "node requested token with a pod binding without a uid"
+        pod = self._found("pods", request.namespace, name)
+        if pod["metadata"].get("uid") != uid:
+            return (
+                f"the UID in the bound object reference ({uid}) does not match the UID in record. The object might "
+                "have been deleted and then recreated"
+            )
         if _node(pod) != node:
-            return f"node {node!r} requested a token bound to a pod scheduled on a different node"
-        if mirrors(pod) or (pod["spec"].get("serviceAccountName") or "default") != request.name:
-            return f"node {node!r} requested a token of an account that the pod does not use"
-        return ""
+            return "node requested token bound to a pod scheduled on a different node"
+        return self._audience(spec.get("audiences") or [], pod, request)
+
+    def _audience(self, audiences: list[str], pod: Mapping[str, Any], request: AdmissionRequest) -> str:
+        """Return why a token may not be meant for somebody, empty if it may.
+
+        The audience that is meant when none is named is allowed: pods here have no volume that names it.
+        """
+        if len(audiences) > 1:
+            return "node may only request 0 or 1 audiences"
+        if not audiences or audiences[0] in _audiences(pod):
+            return ""
+        audience, user = audiences[0], request.user
+        where = {"namespace": request.namespace, "name": request.name}
+        if self._rights.authorize(user, AUDIENCE, resource=audience, **where) is None:
+            return ""
+        return (
+            f'audience "{audience}" not found in pod spec volume, {user.name} is not authorized to request tokens for '
+            "this audience"
+        )
+
+    def _found(self, plural: str, namespace: str, name: str) -> Mapping[str, Any]:
+        """Return an object.
+
+        Raises:
+            StatusError: 404.
+
+        """
+        obj = self._world.get("", plural, namespace, name)
+        if obj is None:
+            kind = plural.removesuffix("s")  # as listers of the real server call it
+            raise StatusError(404, "NotFound", f'{kind} "{name}" not found', kind=kind, name=name)
+        return obj
 
 
-def _mirror(node: str, pod: Mapping[str, Any]) -> str:
-    """Return why a kubelet may not make a pod, empty if it may."""
-    if not mirrors(pod):
-        return f"node {node!r} can only create mirror pods"
-    if _node(pod) != node:
-        return f"node {node!r} can only create pods with spec.nodeName set to itself"
-    spec = pod["spec"]
-    if spec.get("serviceAccountName"):
-        return f"node {node!r} can not create pods that reference a service account"
-    if spec.get("resourceClaims"):
-        return f"node {node!r} can not create pods that reference resourceclaims"
-    for plural in REFERRED:
+def _references(node: str, pod: Mapping[str, Any]) -> str:
+    """Return which object a mirror pod refers to that it must not, empty if it refers to none."""
+    refers = f'node "{node}" can not create pods that reference'
+    if pod["spec"].get("serviceAccountName"):
+        return f"{refers} a service account"
+    for plural in ("secrets", "configmaps"):
         if any(referred(pod, plural)):
-            return f"node {node!r} can not create pods that reference {plural}"
-    return ""
+            return f"{refers} {plural}"
+    volumes = pod["spec"].get("volumes") or ()
+    if any(source.get("clusterTrustBundle") for source in _sources(volumes)):
+        return f"{refers} clustertrustbundles"
+    if any(volume.get("persistentVolumeClaim") is not None for volume in volumes):
+        return f"{refers} persistentvolumeclaims"
+    return f"{refers} resourceclaims" if pod["spec"].get("resourceClaims") else ""
 
 
-def _status(node: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+def _pod_status(node: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
     """Return why a kubelet may not write a pod's status, empty if it may."""
+    if _node(old) != node:
+        what = "pod status for pods with spec.nodeName set to itself"
+        return f'node "{node}" can only update {what}'
     if (new["metadata"].get("labels") or {}) != (old["metadata"].get("labels") or {}):
-        return f"node {node!r} cannot update labels through pod status"
-    if mirrors(new) != mirrors(old):
-        return f"node {node!r} cannot change what is a mirror pod"
+        return f'node "{node}" cannot update labels through pod status'
+    if mirrors(new) != mirrors(old):  # the real one keeps a graph, which does not look at the annotation again
+        return f'node "{node}" cannot change what is a mirror pod'
     if _claims(new) != _claims(old):
-        return f"node {node!r} cannot update resource claim statuses"
+        return f'node "{node}" cannot update resource claim statues'
+    key = "extendedResourceClaimStatus"
+    if (new.get("status") or {}).get(key) != (old.get("status") or {}).get(key):
+        return f'node "{node}" cannot update extended resource claim status'
     return ""
+
+
+def _own_node(node: str, request: AdmissionRequest) -> str:  # noqa: PLR0911 - one for each rule
+    """Return why a kubelet may not write a Node object, empty if it may."""
+    if request.name != node:
+        return f'node "{node}" is not allowed to modify node "{request.name}"'
+    if request.object is None:
+        return ""
+    new, old = request.object, request.old_object
+    source = (new.get("spec") or {}).get("configSource")
+    if old is None:
+        if source is not None:
+            return f'node "{node}" is not allowed to create pods with a non-nil configSource'
+        found = forbidden_labels(_labels(new), {})
+        return f'node "{node}" is not allowed to set the following labels: {", ".join(found)}' if found else ""
+    before = old.get("spec") or {}
+    if source is not None and source != before.get("configSource"):
+        return f'node "{node}" is not allowed to update configSource to a new non-nil configSource'
+    if ((new.get("spec") or {}).get("taints") or []) != (before.get("taints") or []):
+        return f'node "{node}" is not allowed to modify taints'
+    if (new["metadata"].get("ownerReferences") or []) != (old["metadata"].get("ownerReferences") or []):
+        return f'node "{node}" is not allowed to modify ownerReferences'
+    found = forbidden_labels(_labels(new), _labels(old))
+    return f"is not allowed to modify labels: {', '.join(found)}" if found else ""
+
+
+def _volume_claim(node: str, request: AdmissionRequest) -> str:
+    if request.subresource != "status":
+        return "may only update PVC status"
+    if _stripped(request.object or {}) != _stripped(request.old_object or {}):
+        return f'node "{node}" is not allowed to update fields other than status.quantity and status.conditions'
+    return ""
+
+
+def _stripped(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a volume claim without what a kubelet may write, or what changes with every write."""
+    metadata = {
+        key: value for key, value in claim["metadata"].items() if key not in {"resourceVersion", "managedFields"}
+    }
+    status = {key: value for key, value in (claim.get("status") or {}).items() if key not in VOLUME_STATUS}
+    return {**claim, "metadata": metadata, "status": status}
+
+
+def _lease(node: str, request: AdmissionRequest) -> str:
+    if request.namespace != LEASES:
+        return f'can only access leases in the "{LEASES}" system namespace'
+    own = request.name == node
+    return "" if own else "can only access node lease with the same name as the requesting node"
 
 
 def _slice(node: str, request: AdmissionRequest) -> str:
     for obj in (request.object, request.old_object):
         if obj is not None and _node(obj) != node:
-            return f"node {node!r} can only write ResourceSlices with spec.nodeName set to itself"
+            verb = request.operation.lower()
+            return f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
     return ""
+
+
+def _certificate(node: str, obj: Mapping[str, Any]) -> str:
+    """Return why a kubelet may not ask for a certificate, empty if it may: one of a node is for itself alone."""
+    spec = obj.get("spec") or {}
+    if spec.get("signerName") not in SIGNERS:
+        return ""
+    from cryptography import x509  # noqa: PLC0415 - 12 MB, and few ask
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
+    try:
+        csr = x509.load_pem_x509_csr(base64.b64decode(str(spec.get("request") or "")))
+    except ValueError as error:
+        return f"unable to parse csr: {error}"
+    wanted = f"system:node:{node}"
+    names = [str(each.value) for each in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    return "" if names[-1:] == [wanted] else f"can only create a node CSR with CN={wanted}"
+
+
+def _labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    return obj["metadata"].get("labels") or {}
 
 
 def _node(obj: Mapping[str, Any]) -> str:
     return str((obj.get("spec") or {}).get("nodeName") or "")
 
 
-def _claims(pod: Mapping[str, Any]) -> Any:
-    return (pod.get("status") or {}).get("resourceClaimStatuses") or []
+def _claims(pod: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    found = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+    return [(each.get("name"), each.get("resourceClaimName")) for each in found]
+
+
+def _sources(volumes: Any) -> list[Mapping[str, Any]]:
+    return [source for volume in volumes for source in (volume.get("projected") or {}).get("sources") or ()]
+
+
+def _audiences(pod: Mapping[str, Any]) -> set[str]:
+    """Return whom the tokens are meant for that a pod's volumes ask for."""
+    sources = _sources(pod["spec"].get("volumes") or ())
+    return {
+        str(source["serviceAccountToken"].get("audience") or "")
+        for source in sources
+        if "serviceAccountToken" in source
+    }

@@ -17,7 +17,7 @@ from dynamic_memory.embedded.apiserver.rbac import GROUP, Attributes, allows
 from dynamic_memory.embedded.apiserver.request import UserInfo
 from dynamic_memory.embedded.apiserver.resource import World
 
-__all__ = ["mirrors", "node_name", "node_opinion", "referred"]
+__all__ = ["MIRROR", "mirrors", "node_name", "node_opinion", "referred"]
 
 PREFIX = "system:node:"
 NODES = "system:nodes"

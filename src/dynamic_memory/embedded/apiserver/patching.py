@@ -16,6 +16,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     not_found,
     unsupported_media_type,
 )
+from dynamic_memory.embedded.apiserver.lasting import lasting
 from dynamic_memory.embedded.apiserver.patch import apply, json_patch, merge_patch, strategic
 from dynamic_memory.embedded.apiserver.records import Object
 from dynamic_memory.embedded.apiserver.request import Request
@@ -73,6 +74,7 @@ class Patching:
         new = self._writing.contents.check(target, new)
         return _named(target, new)
 
+    @lasting
     async def apply(self, target: Target, config: Object) -> Write:
         """Apply a configuration: change what is there, or create it."""
         resource = target.resource

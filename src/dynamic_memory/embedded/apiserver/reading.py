@@ -8,8 +8,9 @@ Source of the rules on resourceVersion, resourceVersionMatch and sendInitialEven
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from dynamic_memory.embedded.apiserver import forms
 from dynamic_memory.embedded.apiserver.core import Core
@@ -22,6 +23,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     not_found,
     too_large_version,
 )
+from dynamic_memory.embedded.apiserver.monitoring import labels_of
 from dynamic_memory.embedded.apiserver.paging import NEWEST, Page, decode_token
 from dynamic_memory.embedded.apiserver.records import ADDED, Object, Record, encode
 from dynamic_memory.embedded.apiserver.request import Request, Response, Stream
@@ -170,7 +172,7 @@ class Reading:
         line = self._forms.line(request, resource)
         version = self._version(request, "resourceVersion") if text else 0
 
-        async def chunks() -> AsyncIterator[bytes]:
+        async def chunks() -> AsyncGenerator[bytes, None]:
             records = store.select(resource.storage, selection) if initial else ()
             end = b""
             if initial and bookmarks and request.first("sendInitialEvents"):
@@ -193,8 +195,15 @@ class Reading:
             finally:
                 store.unwatch(resource.storage, watcher)
 
-        stream = Stream(chunks())
+        stream = Stream(self._counted(request, chunks()))
         return stream
+
+    async def _counted(self, request: Request, chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+        """Count a watch while it is open."""
+        with self._core.monitoring.watching(labels_of(request), clock.monotonic()):
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
 
     async def _follow(
         self, request: Request, resource: Resource, line: forms.Line, watcher: Watcher, until: float, *, bookmarks: bool

@@ -80,7 +80,8 @@ class Scaling:
     async def handle(self, request: Request, route: Route, decode: Callable[[Request, str], Object]) -> Response:
         """Answer a GET, PUT or PATCH."""
         resource = route.resource
-        record = self._core.store.head(resource.storage, (route.namespace, route.name))
+        store, key = self._core.store, (route.namespace, route.name)
+        record = store.get(resource.storage, key) if route.verb == "get" else store.head(resource.storage, key)
         if record is None:
             raise not_found(resource, route.name)
         if route.verb == "get":

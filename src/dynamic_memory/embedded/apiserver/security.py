@@ -58,14 +58,14 @@ class SecurityOptions:
 
 
 class StoreWorld:
-    """The stored objects, read only, as RBAC and tokens need them."""
+    """The stored objects that are on disk, read only, as RBAC and tokens need them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, group: str, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
         """Return an object in its storage version, or None."""
-        record = self._store.head(StorageKey(group, plural), (namespace, name))
+        record = self._store.get(StorageKey(group, plural), (namespace, name))
         return None if record is None else record.object
 
     def list(self, group: str, plural: str, namespace: str | None = None) -> Collection[dict[str, Any]]:
@@ -96,7 +96,8 @@ class Security:
         if options.rbac:
             authorizer = RbacAuthorizer(world)
             core.store.listen(authorizer.heard)
-            core.admission = NodeRestriction(ClaimRights(RoleRights(core.admission, authorizer), authorizer), world)
+            inner = ClaimRights(RoleRights(core.admission, authorizer), authorizer)
+            core.admission = NodeRestriction(inner, world, authorizer)
             api.authorizer = authorizer
             self.decider = authorizer
         self.authenticator = Authenticator(

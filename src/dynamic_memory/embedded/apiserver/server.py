@@ -22,7 +22,7 @@ from dynamic_memory.embedded.apiserver.clock import Clock
 from dynamic_memory.embedded.apiserver.core import Core
 from dynamic_memory.embedded.apiserver.http import Edge
 from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS
-from dynamic_memory.embedded.apiserver.security import SecurityOptions, secured
+from dynamic_memory.embedded.apiserver.security import Security, SecurityOptions, secured
 from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.process.clock import now
@@ -73,6 +73,7 @@ class ApiServer:
     """See the module. Made by `serve`.
 
     Attributes:
+        security: says who asks, and who may do what.
         authority: signs certificates; None without TLS.
         address: `host:port` once it listens.
 
@@ -82,6 +83,7 @@ class ApiServer:
         self.api = api
         self.core = api.core
         self.edge = edge
+        self.security: Security
         self.background = background
         self.authority = authority
         self.address = ""
@@ -119,6 +121,7 @@ async def serve(options: Options) -> AsyncIterator[ApiServer]:
         edge = Edge(api, hosts=(options.bind, *options.tls_hosts))
         server = ApiServer(api, edge, Background(api, root), authority)
         async with secured(api, options.security, options.data_dir) as security:
+            server.security = security
             edge.authenticate = security.authenticator
             edge.audit = api.audit = security.audit
             async with _working(server.background, security.prepare), _listening(server, options):

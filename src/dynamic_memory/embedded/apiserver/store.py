@@ -175,6 +175,10 @@ class Store:
         """Return the kinds of which there are objects."""
         return tuple(storage for storage, collection in self._collections.items() if collection.records)
 
+    def counts(self) -> dict[StorageKey, int]:
+        """Return how many objects there are of each kind that was ever stored or asked for."""
+        return {storage: len(collection.records) for storage, collection in self._collections.items()}
+
     # --- writing
 
     async def put(self, storage: StorageKey, key: Key, obj: Object, expect: Record | None) -> Record:
@@ -232,6 +236,16 @@ class Store:
         future = self._pending.get(record.version)
         if future is not None:
             await asyncio.shield(future)
+
+    async def flushed(self) -> None:
+        """Wait until everything is on disk that a reader of heads can have seen.
+
+        Raises:
+            StatusError: 500, it cannot be written.
+
+        """
+        if self._pending:
+            await asyncio.shield(next(reversed(self._pending.values())))
 
     def _refusal(self) -> StatusError:
         return StatusError(500, "InternalError", f"Internal error occurred: {self.failure}")

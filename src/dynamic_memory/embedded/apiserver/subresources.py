@@ -26,6 +26,7 @@ from dynamic_memory.embedded.apiserver.errors import (
 )
 from dynamic_memory.embedded.apiserver.eviction import disruption
 from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.lasting import lasting
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import Request, Response, json_response
 from dynamic_memory.embedded.apiserver.routes import Route
@@ -73,6 +74,7 @@ class Subresources:
         self.tokens: Tokens | None = None
         """Makes tokens of service accounts; None = there are none."""
 
+    @lasting
     async def handle(self, request: Request, route: Route) -> Response:
         """Answer a request to a subresource that is not COMMON.
 
@@ -157,7 +159,7 @@ class Subresources:
             raise not_found(route.resource, route.name)
         await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         await disruption(self._core, record, dry_run=options.dry_run)
-        await self._deleting.delete(route.resource, route.namespace, route.name, options, request.user)
+        await self._deleting.delete(route.resource, route.namespace, route.name, options, request)
         return json_response(
             201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
         )
@@ -175,12 +177,13 @@ class Subresources:
             request.user,
             dry_run,
             request.warnings,
+            request.audit,
         )
 
     # --- service accounts and namespaces
 
     async def _token(self, request: Request, route: Route) -> Response:
-        record = self._core.store.head(route.resource.storage, (route.namespace, route.name))
+        record = self._core.store.get(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
         body = self._decode(request, "TokenRequest")

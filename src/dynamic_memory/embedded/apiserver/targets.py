@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dynamic_memory.embedded.apiserver.errors import Cause, StatusError, invalid
 from dynamic_memory.embedded.apiserver.records import Object
@@ -27,6 +27,7 @@ class Target:
         dry_run: whether to stop before storing.
         warnings: texts of Warning headers, added to.
         force: whether an apply takes over fields of others.
+        audit: what is found out about the request, for the audit log.
 
     """
 
@@ -40,6 +41,7 @@ class Target:
     validation: str = "Warn"
     dry_run: bool = False
     force: bool = False
+    audit: Object = field(default_factory=dict)
 
     @property
     def options(self) -> Object:
@@ -73,6 +75,7 @@ def target_of(request: Request, route: Route, options: str) -> Target:
         validation=_validation(request, options),
         dry_run=dry_run_of(request.query.get("dryRun", ()), options),
         force=request.flag("force"),
+        audit=request.audit,
     )
 
 

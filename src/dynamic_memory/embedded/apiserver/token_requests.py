@@ -113,7 +113,7 @@ class TokenRequests:
             raise StatusError(409, "Conflict", text, kind=kind, name=name)
         found: dict[str, Any] = {kind.lower(): obj}
         if kind == "Pod":
-            if (obj["spec"].get("serviceAccountName") or "default") != own["name"]:
+            if obj["spec"].get("serviceAccountName") != own["name"]:
                 text = f'cannot bind token for serviceaccount "{own["name"]}" to pod'
                 raise bad_request(f"{text} running with different serviceaccount name.")
             if node_name := obj["spec"].get("nodeName"):

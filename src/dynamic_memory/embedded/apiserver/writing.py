@@ -25,6 +25,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     not_found,
 )
 from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.lasting import lasting
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.resource import Strategy
 from dynamic_memory.embedded.apiserver.schema import clone
@@ -64,6 +65,7 @@ class Writing:
 
     # --- create
 
+    @lasting
     async def create(self, target: Target, obj: Object, *, owned: bool = False, raw: bytes = b"") -> Write:
         """Store a new object, which belongs to this from now on.
 
@@ -124,6 +126,7 @@ class Writing:
         if self._core.store.head(resource.storage, key) is not None:
             raise already_exists(resource, name)
         if target.dry_run:
+            await self._core.store.flushed()  # there is none, as far as the disk knows, too
             return Record(resource.storage, key, stored, 0)
         try:
             return await self._core.store.put(resource.storage, key, stored, None)
@@ -164,6 +167,7 @@ class Writing:
 
         return await self.change(target, change, version=version)
 
+    @lasting
     async def change(self, target: Target, make: Change, *, version: str = "", owned: bool = False) -> Write:
         """Change an object that is there.
 
@@ -222,6 +226,7 @@ class Writing:
             return Write(record)
         stored = resource.to_storage(new)
         if target.dry_run:
+            await self._core.store.settled(record)
             return Write(Record(resource.storage, record.key, stored, record.version))
         if finished(stored):
             return Write(await self._core.store.remove(record, stored))
@@ -288,6 +293,7 @@ class Writing:
             target.user,
             target.dry_run,
             target.warnings,
+            target.audit,
         )
 
 

@@ -31,6 +31,7 @@ from dynamic_memory.embedded.apiserver.server import ApiServer, Options, serve
 from dynamic_memory.embedded.cluster import manifests, settings
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig, node_names
 from dynamic_memory.embedded.cluster.folder import Folder
+from dynamic_memory.embedded.cluster.identity import Identity, forget
 from dynamic_memory.embedded.cluster.metrics import MetricsApi
 from dynamic_memory.embedded.cluster.node import SimulatedNode
 from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, node_user
@@ -41,7 +42,7 @@ from dynamic_memory.embedded.kubelet.objects import NODES, SLICES, Node
 from dynamic_memory.embedded.scheduler.config import SchedulerConfig
 from dynamic_memory.embedded.scheduler.scheduler import Scheduler
 from dynamic_memory.errors import RetryError
-from dynamic_memory.process import clock, durable
+from dynamic_memory.process import clock
 
 __all__ = ["ADMIN", "Cluster", "NotReady"]
 
@@ -134,7 +135,11 @@ class Cluster:
                 port=self.config.port,
                 data_dir=self.folder.state if self.config.keep else None,
                 kubeconfig=self.folder.kubeconfig,
-                security=SecurityOptions(rbac=self.config.rbac, token_file=self._tokens()),
+                security=SecurityOptions(
+                    rbac=self.config.rbac,
+                    token_file=self._tokens(),
+                    audit_log=self.folder.logs / "audit.log" if self.config.audit else None,
+                ),
             )
             async with serve(options) as server:
                 self._server = server
@@ -171,16 +176,15 @@ class Cluster:
             return f"{len(missing)} nodes are not ready, {min(missing)} is one"
         if self.config.roles == "none":
             return ""
-        fabric = [node for node in self.nodes.values() if node.has_fabric]
         slices = await self.kube.list(SLICES, fields=f"spec.driver={names.DRIVER}")
         published = {item.spec["pool"]["name"] for item in slices.items}
         wanted = {names.fabric_pool(pool.name) for pool in self.config.fabric}
-        wanted |= {names.windows_pool(node.name) for node in fabric}
-        if self.config.driver.get("local", {}) is not None:
-            wanted |= {names.memory_pool(node.name) for node in fabric}
+        wanted |= {names.windows_pool(node.name) for node in self.nodes.values() if node.has_fabric}
+        drivers = [role for role in self.roles.values() if role.role == "driver"]
+        wanted |= {names.memory_pool(role.node) for role in drivers if role.settings["local"] is not None}
         if missing := wanted - published:
             return f"{len(missing)} pools are not published, {min(missing)} is one"
-        silent = [node.name for node in fabric if names.DRIVER not in node.kubelet.plugins.names]
+        silent = [role.node for role in drivers if names.DRIVER not in self.nodes[role.node].kubelet.plugins.names]
         return f"the driver of {silent[0]} is not registered" if silent else ""
 
     # --- parts
@@ -205,6 +209,8 @@ class Cluster:
         for group in self.config.nodes:
             for name in node_names(group):
                 self.add_node(name, group)
+        if self.config.roles != "process":
+            await forget(kube)
         if self.config.roles != "none":
             self._start_roles()
 
@@ -245,23 +251,26 @@ class Cluster:
         self._role("service", "service", settings.service(self.config, self.folder))
         self._role("controller", "controller", settings.controller(self.config, self.folder))
         for node in self.nodes.values():
+            driver = settings.driver(self.config, self.folder, node.group, node.name)
+            if settings.serves(driver):
+                self._role(f"driver-{node.name}", "driver", driver, node.name)
             if node.has_fabric:
-                for role, make in (("driver", settings.driver), ("updater", settings.updater)):
-                    body = make(self.config, self.folder, node.group, node.name)
-                    self._role(f"{role}-{node.name}", role, body, node.name)  # type: ignore[arg-type]  # two of the names
+                updater = settings.updater(self.config, self.folder, node.group, node.name)
+                self._role(f"updater-{node.name}", "updater", updater, node.name)
         for each in self.roles.values():
             each.start()
 
     def _role(self, name: str, role: RoleName, body: dict[str, Any], node: str = "") -> None:
-        path = self.folder.roles / f"{name}.yaml"
         if self.config.roles == "process":
+            path = self.folder.roles / f"{name}.yaml"
             path.write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
-            if "kubeconfig" in body:
-                # it may have the administrator's token in it
-                durable.write(Path(body["kubeconfig"]), self.folder.kubeconfig.read_bytes(), 0o600)
-            self.roles[name] = ProcessRole(name, role, path, self.folder.logs / f"{name}.log")
+            own = path.with_suffix(".kubeconfig")
+            # a file that the administrator names instead is the administrator's
+            identity = Identity(self.server, role, node, own) if body.get("kubeconfig") == str(own) else None
+            log_file = self.folder.logs / f"{name}.log"
+            self.roles[name] = ProcessRole(name, role, body, path, log_file=log_file, identity=identity, node=node)
         else:
-            self.roles[name] = InlineRole(name, role, body, self.api, node)
+            self.roles[name] = InlineRole(name, role, body, self.api, node=node)
 
     async def _stop(self) -> None:
         # the service goes last: releases that are under way end

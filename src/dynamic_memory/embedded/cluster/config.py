@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from dynamic_memory.embedded.apiserver.node_labels import forbidden_labels
 from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.backends.faults import Faults as FabricFaults
@@ -46,7 +47,7 @@ class NodeConfig(_Section, frozen=True, kw_only=True):
         hugepages: bytes that are set aside, by resource name (`hugepages-2Mi`).
         reserved: memory that pods do not get.
         pods: that it takes at most.
-        labels: of the Node object.
+        labels: of the Node object; with `rbac`, those that a kubelet may set.
         fabric: the domain that it reaches; null for the first one, empty for none.
         window: fabric memory that it can map; default: all of its domain's.
         max_extents: that it can map.
@@ -136,8 +137,9 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
         run_processes: containers are real processes.
         port: of the API server; 0 for any.
         keep: the API server's objects outlive the process.
-        rbac: rights are checked: those of the manifests for roles that run inline, those of nodes for kubelets; the
-            kubeconfig has a token of an administrator.
+        rbac: rights are checked: those of the manifests for our roles, those of nodes for kubelets; the kubeconfig has
+            a token of an administrator.
+        audit: who asked the API server for what is written to logs/audit.log.
         driver: additions to the configuration of every driver (docs/driver.md).
         updater: additions to the configuration of every updater (docs/updater.md).
         controller: additions to the configuration of the controller (docs/controller.md).
@@ -157,6 +159,7 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
     port: int = PORT
     keep: bool = True
     rbac: bool = False
+    audit: bool = False
     driver: dict[str, Any] = {}
     updater: dict[str, Any] = {}
     controller: dict[str, Any] = {}
@@ -182,6 +185,8 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
             if not 0 <= group.count <= MAX_NODES:
                 raise InvalidInput(f"nodes[{number}].count", f"0 to {MAX_NODES}", group.count)
             _check_hugepages(f"nodes[{number}].hugepages", group.hugepages)
+            if self.rbac and (labels := forbidden_labels(group.labels, {})):
+                raise InvalidInput(f"nodes[{number}].labels", "labels that a kubelet may set, with rbac", labels)
             if group.fabric is not None and group.fabric not in domains:
                 raise InvalidInput(f"nodes[{number}].fabric", f"one of {domains[1:]}, or an empty text", group.fabric)
         names = [name for group in self.nodes for name in node_names(group)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our roles in an embedded cluster: coroutines of this process, or processes that can be killed.
 
-Inline they call the API server without sockets, each with the identity that its service account has in a real cluster
-(a driver's and an updater's bound to their node), so the policies hold for them as there. Either way a role that ends
-is started again after a moment, as its Deployment or DaemonSet would.
+Inline they call the API server without sockets; processes have tokens (`identity`). Either way each has the identity
+of its service account in a real cluster (a driver's and an updater's bound to their node), so that rights and policies
+hold for them as there; and a role that ends is started again after a moment, as its Deployment or DaemonSet would.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import UserInfo
+from dynamic_memory.embedded.cluster.identity import Identity
 from dynamic_memory.embedded.cluster.settings import NAMESPACE
 from dynamic_memory.fabric import role as service_role
 from dynamic_memory.fabric.config import ServiceConfig
@@ -67,12 +68,16 @@ class Role:
     Args:
         name: `driver-node-1`.
         role: which.
+        settings: its configuration, as its file has it.
+        node: the role's node, if it is one of a node.
 
     """
 
-    def __init__(self, name: str, role: RoleName) -> None:
+    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], *, node: str = "") -> None:
         self.name = name
         self.role = role
+        self.settings = settings
+        self.node = node
         self.starts = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -109,14 +114,14 @@ class InlineRole(Role):
     Args:
         name: see `Role`.
         role: see `Role`.
-        settings: its configuration, as its file would have it.
+        settings: see `Role`.
         api: the API server.
-        node: the role's node, if it is one of a node.
+        node: see `Role`.
 
     """
 
-    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], api: Api, node: str = "") -> None:
-        super().__init__(name, role)
+    def __init__(self, name: str, role: RoleName, settings: Mapping[str, Any], api: Api, *, node: str = "") -> None:
+        super().__init__(name, role, settings, node=node)
         self.process = Process(role)
         self._text = yaml.safe_dump(dict(settings)).encode()
         self._kube = LocalKube(api, role_user(role, node), manager=f"dynamic-memory-{role}")
@@ -131,14 +136,14 @@ class InlineRole(Role):
         }
         await run[self.role]()
 
-    def _settings(self, type_: type[T]) -> T:
+    def _read(self, type_: type[T]) -> T:
         return config.loads(self._text, type_, name=self.name)
 
     async def _service(self) -> None:
-        await service_role.main(self.process, self._settings(ServiceConfig))
+        await service_role.main(self.process, self._read(ServiceConfig))
 
     async def _controller(self) -> None:
-        settings = self._settings(ControllerConfig)
+        settings = self._read(ControllerConfig)
         kube = self._kube
         controller = controller_role.Controller(
             self.process, settings, kube, lambda: controller_role.connect(kube, settings)
@@ -146,10 +151,10 @@ class InlineRole(Role):
         await controller.run()
 
     async def _driver(self) -> None:
-        await driver_role.run(self.process, self._settings(DriverConfig), self._kube)
+        await driver_role.run(self.process, self._read(DriverConfig), self._kube)
 
     async def _updater(self) -> None:
-        settings = self._settings(CapacityConfig)
+        settings = self._read(CapacityConfig)
         # metrics of one name can be registered once a process
         metrics = Metrics(CollectorRegistry())
         host = open_host(settings.host)
@@ -162,14 +167,28 @@ class ProcessRole(Role):
     Args:
         name: see `Role`.
         role: see `Role`.
+        settings: see `Role`.
         path: its configuration file.
         log_file: where it logs to.
+        identity: gives it credentials; None if it has some, or needs none.
+        node: see `Role`.
 
     """
 
-    def __init__(self, name: str, role: RoleName, path: Path, log_file: Path) -> None:
-        super().__init__(name, role)
+    def __init__(
+        self,
+        name: str,
+        role: RoleName,
+        settings: Mapping[str, Any],
+        path: Path,
+        *,
+        log_file: Path,
+        identity: Identity | None = None,
+        node: str = "",
+    ) -> None:
+        super().__init__(name, role, settings, node=node)
         self._path = path
+        self._identity = identity
         self._log = log_file
         self._process: asyncio.subprocess.Process | None = None
 
@@ -184,6 +203,8 @@ class ProcessRole(Role):
             self._process.kill()
 
     async def _once(self) -> None:
+        if self._identity is not None:
+            await self._identity.take()
         command = [sys.executable, "-m", "dynamic_memory", self.role, "--config", str(self._path)]
         output = await asyncio.to_thread(self._log.open, "ab")
         with output:
@@ -194,12 +215,21 @@ class ProcessRole(Role):
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the cluster, which then ends its roles in order
             )
+        lost = None if self._identity is None else asyncio.create_task(self._lost(self._identity, process))
         try:
             code = await process.wait()
             log.warning("%s ended with %s", self.name, code)
         finally:
+            if lost is not None:
+                lost.cancel()
             if process.returncode is None:
                 await self._end(process)
+
+    async def _lost(self, identity: Identity, process: asyncio.subprocess.Process) -> None:
+        """End the process once its credentials are good no more."""
+        await identity.lost()
+        log.warning("%s has lost its identity", self.name)
+        await self._end(process)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -14,7 +14,7 @@ from dynamic_memory.api.names import fabric_pool
 from dynamic_memory.embedded.cluster.config import HUGEPAGES, ClusterConfig, NodeConfig, node_names
 from dynamic_memory.embedded.cluster.folder import Folder
 
-__all__ = ["CONTAINERD", "NAMESPACE", "controller", "driver", "host", "hugepages", "service", "updater"]
+__all__ = ["CONTAINERD", "NAMESPACE", "controller", "driver", "host", "hugepages", "serves", "service", "updater"]
 
 NAMESPACE = "dynamic-memory"
 CONTAINERD = "etc/containerd/config.toml"
@@ -85,8 +85,9 @@ def controller(config: ClusterConfig, folder: Folder) -> dict[str, Any]:
 
 
 def driver(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) -> dict[str, Any]:
-    """Return the configuration of the driver of a node."""
+    """Return the configuration of the driver of a node; one that reaches no fabric serves the node's own memory."""
     node = folder.node(name)
+    fabric = None if config.domain_of(group) is None else {"address": f"unix:{folder.service_socket}", "tls": None}
     return _merged(
         {
             "owner": config.owner,
@@ -97,7 +98,7 @@ def driver(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) 
             "kubeletRoot": str(node / "kubelet"),
             "cdiDir": str(node / "cdi"),
             "stateDir": str(node / "driver"),
-            "fabric": {"address": f"unix:{folder.service_socket}", "tls": None},
+            "fabric": fabric,
             "host": host(config, folder, group, name),
             "local": {
                 "root": str(node / "host"),
@@ -109,6 +110,11 @@ def driver(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) 
         },
         config.driver,
     )
+
+
+def serves(driver: Mapping[str, Any]) -> bool:
+    """Tell whether a driver with this configuration has anything to offer."""
+    return driver["fabric"] is not None or driver["local"] is not None
 
 
 def updater(config: ClusterConfig, folder: Folder, group: NodeConfig, name: str) -> dict[str, Any]:

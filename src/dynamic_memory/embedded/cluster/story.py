@@ -8,20 +8,17 @@ first, and the API server says so. Then comes the corrected one: claim and pod, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Protocol
 
 from dynamic_memory.api import names
 from dynamic_memory.embedded.cluster import manifests
 from dynamic_memory.embedded.cluster.cluster import Cluster
-from dynamic_memory.embedded.cluster.trace import LogMarks, Trace
+from dynamic_memory.embedded.cluster.marks import Marks
+from dynamic_memory.embedded.cluster.trace import Trace
 from dynamic_memory.embedded.kubelet.objects import CLAIMS, NODES, PODS, Object
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.fabric.client import FabricClient
 from dynamic_memory.kube.errors import ApiError
-from dynamic_memory.kube.informer import Change, Informer
 from dynamic_memory.quantity import format_bytes
 
 __all__ = ["CORRECTED", "VERBATIM_CLAIM", "VERBATIM_POD", "Picture", "Story", "View"]
@@ -154,14 +151,13 @@ class Story:
         self._view = view
         self.trace = trace
         self._changed = asyncio.Event()
-        self._informers: list[Informer[Object]] = []
         trace.listeners.append(self._marked)
 
     async def tell(self) -> list[str]:
         """Do everything; return what went wrong, in sentences."""
         view = self._view
         try:
-            async with self._watching():
+            async with Marks(self._kube, self.trace, pod=POD, claim=CLAIM, size=SIZE).watching():
                 view.chapter("The cluster")
                 view.show(await self.picture(), whole=True)
                 view.chapter("The example of the README, as it stands there")
@@ -225,63 +221,11 @@ class Story:
 
     # --- what is seen
 
-    @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        handler = LogMarks(self.trace)
-        logger = logging.getLogger()
-        logger.addHandler(handler)
-        for kind, changed in ((PODS, self._pod), (CLAIMS, self._claim), (NODES, self._node)):
-            informer = Informer(self._kube, kind)
-            informer.subscribe(changed)
-            self._informers.append(informer)
-        tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
-        try:
-            for informer in self._informers:
-                await informer.wait_synced()
-            yield
-        finally:
-            logger.removeHandler(handler)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     def _marked(self, name: str, moment: float, text: str) -> None:
         self._changed.set()
         start = self.trace.marks.get("submitted")
         if text and start is not None and name not in {"capacity", "published"}:
             self._view.happened(moment - start, text)
-
-    def _pod(self, change: Change[Object]) -> None:
-        pod, mark = change.object, self.trace.mark
-        if pod.metadata.name != POD:
-            return
-        if change.type == "deleted":
-            mark("gone", "the pod is gone")
-            return
-        mark("queued", "the pod is Pending, the scheduler has it")
-        if pod.spec.get("nodeName"):
-            mark("bound", f"the pod is bound to {pod.spec['nodeName']}")
-        if pod.status.get("phase") == "Running" and pod.metadata.deletion_timestamp is None:
-            mark("running", "the pod is Running")
-
-    def _claim(self, change: Change[Object]) -> None:
-        if change.object.metadata.name == CLAIM and change.object.status.get("allocation"):
-            results = change.object.status["allocation"]["devices"]["results"]
-            self.trace.mark("allocated", "allocated: " + ", ".join(_result(each) for each in results))
-
-    def _node(self, change: Change[Object]) -> None:
-        if change.old is None or change.type == "deleted":
-            return
-        before, after = (
-            (each.status.get("capacity") or {}).get(names.EXTENDED_RESOURCE, "0")
-            for each in (change.old, change.object)
-        )
-        if before == after:
-            return
-        text = f"{change.object.metadata.name}: {names.EXTENDED_RESOURCE} {before} -> {after}"
-        # blocks come and go one after the other: what counts is the whole amount
-        mark = {SIZE: "shown", "0": "shown-back"}.get(str(after), f"shown {after}")
-        self.trace.mark(mark, text)
 
     # --- pictures
 
@@ -324,11 +268,6 @@ class Story:
             (share.tag, share.node, share.pool, share.device, str(len(share.ranges)), format_bytes(share.size))
             for share in shares
         ]
-
-
-def _result(result: dict[str, Any]) -> str:
-    size = (result.get("consumedCapacity") or {}).get("size", "")
-    return f"{size} of {result['pool']}/{result['device']}"
 
 
 def _condition(status: dict[str, Any], kind: str) -> str:

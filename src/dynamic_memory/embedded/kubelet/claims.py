@@ -106,7 +106,8 @@ class ClaimManager:
     def is_prepared(self, pod: Pod) -> bool:
         """Tell whether a pod has claims, and all of them are prepared for it."""
         mine = [state for state in self._claims.values() if pod.metadata.uid in state.pods]
-        return bool(mine) and len(mine) == len(claim_names(pod)) and all(state.prepared for state in mine)
+        # two entries may be one claim
+        return bool(mine) and len(mine) == len(set(claim_names(pod).values())) and all(each.prepared for each in mine)
 
     async def prepare(self, pod: Pod) -> None:
         """Have all claims of a pod prepared.
@@ -124,7 +125,8 @@ class ClaimManager:
             state = await self._remember(pod, claim)
             ref = ClaimRef(state.namespace, state.name, claim.metadata.uid)
             for driver in state.drivers:
-                wanted.setdefault(driver, []).append(ref)
+                refs = wanted.setdefault(driver, [])
+                refs += [ref] if ref not in refs else []  # two entries may be one claim
             if not state.drivers:
                 state.prepared = True
         for driver, refs in wanted.items():

@@ -261,6 +261,19 @@ class Plugins:
                 else:
                     self._apply([change])
 
+    async def update_pod(self, pod: pb.PodSandbox, resources: pb.LinuxResources) -> None:
+        """Tell that the kubelet gives a pod other limits, before and after; a refusal afterwards changes nothing.
+
+        Raises:
+            PluginRefused: a plugin does not let it be.
+
+        """
+        for plugin in self._hearing(Event.UPDATE_POD_SANDBOX):
+            request = pb.UpdatePodSandboxRequest(pod=pod, linux_resources=resources)
+            await self._ask(plugin, "UpdatePodSandbox", request, pb.Empty)
+        with contextlib.suppress(PluginRefused):
+            await self.tell(Event.POST_UPDATE_POD_SANDBOX, pod)
+
     # --- connections
 
     def _hearing(self, event: Event) -> list[_Plugin]:

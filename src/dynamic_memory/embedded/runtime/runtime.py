@@ -51,6 +51,7 @@ class Runtime:
         self._announced: set[str] = set()
         self._containers: dict[str, dict[str, Container]] = {}
         self._folders: dict[str, Path] = {}
+        self._limits: dict[str, int | None] = {}
         self._kills: dict[str, int] = {}
         self._seen: dict[str, Reading] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -89,6 +90,7 @@ class Runtime:
         """Make the cgroup of a pod, or write its limits again, as the kubelet does."""
         folder = self._folders[uid] = self.cgroups.pod(uid, qos)
         self._containers.setdefault(uid, {})
+        self._limits[uid] = limit
         known = self._sandboxes.get(uid)
         made = sandbox or known or Sandbox(id=new_id(), uid=uid)
         self._sandboxes[uid] = made if known is None else msgspec.structs.replace(made, id=known.id)
@@ -160,12 +162,18 @@ class Runtime:
     async def resize(self, uid: str, name: str, limit: int | None) -> None:
         """Give a container another memory limit, and whatever plugins want then.
 
+        The kubelet has written the limits of the pod by then, and says so first.
+
         Raises:
             PluginRefused: a plugin does not let it be.
 
         """
         async with self.plugins.lock:
             pod, container = self._pod(uid), self._containers[uid][name]
+            whole = pb.LinuxResources()
+            if (most := self._limits.get(uid)) is not None:
+                whole.memory.limit.value = most
+            await self.plugins.update_pod(pod, whole)
             made = messages.container(container.spec, container.id, self._sandboxes[uid], container)
             wanted = pb.LinuxResources()
             if limit is not None:
@@ -176,8 +184,6 @@ class Runtime:
                 made.linux.resources.memory.ClearField("limit")
             self._change(uid, container, messages.settled(container.spec, made))
             await self.plugins.tell(Event.POST_UPDATE_CONTAINER, pod, made)
-            # the kubelet has written the limits of the pod as well
-            await self.plugins.tell(Event.POST_UPDATE_POD_SANDBOX, pod)
 
     async def end_pod(self, uid: str) -> None:
         """Forget a pod whose containers have all ended, after plugins were told."""
@@ -204,6 +210,7 @@ class Runtime:
         """Forget a pod whose containers have all ended."""
         self._sandboxes.pop(uid, None)
         self._announced.discard(uid)
+        self._limits.pop(uid, None)
         for container in self._containers.pop(uid, {}).values():
             self._seen.pop(container.id, None)
             self._kills.pop(container.id, None)

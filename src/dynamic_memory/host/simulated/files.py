@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 __all__ = ["Files", "Tree"]
@@ -23,29 +23,33 @@ _PROCESS = secrets.token_hex(4)
 class Files:
     """The system calls of which every change consists; a test can make any of them the last one of a process."""
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, path: Path | str) -> None:
         """Make a folder."""
-        path.mkdir()
+        os.mkdir(path)  # noqa: PTH102 - a host is a thousand files, and a `Path` of each takes most of the time
 
-    def write(self, path: Path, text: str) -> None:
+    def write(self, path: Path | str, text: str) -> None:
         """Make a file."""
-        path.write_text(text, encoding="ascii")
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            os.write(number, text.encode("ascii"))
+        finally:
+            os.close(number)
 
-    def rename(self, path: Path, target: Path) -> None:
+    def rename(self, path: Path | str, target: Path | str) -> None:
         """Replace a file, or move a folder to where none is."""
-        path.rename(target)
+        os.rename(path, target)  # noqa: PTH104 - as above
 
-    def symlink(self, path: Path, target: str) -> None:
+    def symlink(self, path: Path | str, target: str) -> None:
         """Make a symbolic link."""
-        path.symlink_to(target)
+        os.symlink(target, path)  # noqa: PTH211 - as above
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: Path | str) -> None:
         """Remove a file or link."""
-        path.unlink()
+        os.unlink(path)  # noqa: PTH108 - as above
 
-    def rmdir(self, path: Path) -> None:
+    def rmdir(self, path: Path | str) -> None:
         """Remove an empty folder."""
-        path.rmdir()
+        os.rmdir(path)  # noqa: PTH106 - as above
 
 
 class Tree:
@@ -90,13 +94,13 @@ class Tree:
         """
         temporary = self._temporary()
         self._files.mkdir(temporary)
-        inner = {Path(name).parent for name in (*content, *(links or {}))} | {Path(name) for name in folders}
-        for folder in sorted({part for deepest in inner for part in (deepest, *deepest.parents)} - {Path()}):
-            self._files.mkdir(temporary / folder)
+        inner = {name.rpartition("/")[0] for name in (*content, *(links or {}))} | set(folders)
+        for folder in sorted({part for deepest in inner for part in _folders_of(deepest)}):
+            self._files.mkdir(f"{temporary}/{folder}")
         for name, text in content.items():
-            self._files.write(temporary / name, f"{text}\n")
+            self._files.write(f"{temporary}/{name}", f"{text}\n")
         for name, target in (links or {}).items():
-            self._files.symlink(temporary / name, target)
+            self._files.symlink(f"{temporary}/{name}", target)
         self._files.rename(temporary, path)
 
     def move(self, path: Path, target: Path) -> None:
@@ -133,10 +137,17 @@ class Tree:
         self._scratch.mkdir(exist_ok=True)
         return self._scratch / f"{os.getpid()}-{_PROCESS}-{next(self._names)}"
 
-    def _discard(self, path: Path) -> None:
-        if path.is_symlink() or not path.is_dir():
+    def _discard(self, path: Path | str) -> None:
+        if os.path.islink(path) or not os.path.isdir(path):  # noqa: PTH112, PTH114 - as above
             self._files.unlink(path)
             return
-        for entry in list(path.iterdir()):
-            self._discard(entry)
+        for name in os.listdir(path):  # noqa: PTH208 - as above
+            self._discard(f"{path}/{name}")
         self._files.rmdir(path)
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    """Yield a relative path and the folders that it is in, without the empty one."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]

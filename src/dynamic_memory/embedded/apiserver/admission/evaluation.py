@@ -2,8 +2,8 @@
 """One request and the policies that may be about it: which are, with which parameters, and what comes of it.
 
 MutatingAdmissionPolicies are applied in the order of their names, and those with `reinvocationPolicy: IfNeeded` once
-more if a later one changed the object. Of ValidatingAdmissionPolicies the first refusal is the answer; warnings go to
-the request.
+more if a later one changed the object. Of ValidatingAdmissionPolicies the first refusal is the answer; warnings, and
+annotations for the audit log, go to the request.
 
 Source: k8s.io/apiserver, pkg/admission/plugin/policy.
 """
@@ -29,11 +29,10 @@ from dynamic_memory.embedded.apiserver.resource import Registry, Resource
 from dynamic_memory.embedded.apiserver.schema import clone
 from dynamic_memory.embedded.apiserver.store import Store
 
-__all__ = ["Audit", "Default", "Evaluation"]
+__all__ = ["Default", "Evaluation"]
 
 _CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413}
 Default = Callable[[Resource, Object], Object]
-Audit = Callable[[AdmissionRequest, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +136,13 @@ class Evaluation:
         store: the objects.
         registry: what is served.
         default: fills in the defaults of a kind after a mutation.
-        audited: called with each annotation for the audit log.
 
     """
 
-    def __init__(self, store: Store, registry: Registry, default: Default, audited: Audit) -> None:
+    def __init__(self, store: Store, registry: Registry, default: Default) -> None:
         self._store = store
         self._registry = registry
         self._default = default
-        self._audited = audited
 
     # --- mutation
 
@@ -262,12 +259,15 @@ class Evaluation:
         """
         view = _View(self._store, request)
         refusals: list[_Refusal] = []
+        notes: dict[str, list[str]] = {}
         for one in self._invocations(view, matches, refusals):
-            self._ask(view, one, refusals)
+            self._ask(view, one, refusals, notes)
+        for key, texts in notes.items():
+            request.annotate(key, ", ".join(texts))
         if refusals:
             raise self._refused(request, refusals[0])
 
-    def _ask(self, view: _View, one: _Invocation, refusals: list[_Refusal]) -> None:
+    def _ask(self, view: _View, one: _Invocation, refusals: list[_Refusal], notes: dict[str, list[str]]) -> None:
         policy: ValidatingPolicy = one.hook.policy
         values = view.values(policy, one.matched, one.params)
         try:
@@ -290,7 +290,10 @@ class Evaluation:
                 self._audit_failure(view.request, one, decision)
         found, problems = policy.annotations(values)
         for key, value in found.items():
-            self._audited(view.request, f"{one.hook.name}/{key}", value)
+            # several bindings may say different things
+            texts = notes.setdefault(f"{one.hook.name}/{key}", [])
+            if value not in texts:
+                texts.append(value)
         refusals += [_Refusal(one.hook.name, one.binding.name, problem) for problem in problems]
 
     def _audit_failure(self, request: AdmissionRequest, one: _Invocation, decision: Decision) -> None:
@@ -303,7 +306,7 @@ class Evaluation:
                 "validationActions": list(one.binding.spec.get("validationActions") or ()),
             }
         ]
-        self._audited(request, "validation.policy.admission.k8s.io/validation_failure", encode(value).decode())
+        request.annotate("validation.policy.admission.k8s.io/validation_failure", encode(value).decode())
 
     def _refused(self, request: AdmissionRequest, refusal: _Refusal) -> StatusError:
         text = refusal.validating_text

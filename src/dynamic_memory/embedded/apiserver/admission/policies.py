@@ -19,7 +19,7 @@ from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.embedded.apiserver.validation import complete
 
 if TYPE_CHECKING:
-    from dynamic_memory.embedded.apiserver.admission.evaluation import Audit, Default, Evaluation
+    from dynamic_memory.embedded.apiserver.admission.evaluation import Default, Evaluation
     from dynamic_memory.embedded.apiserver.admission.mutating import MutatingPolicy
     from dynamic_memory.embedded.apiserver.admission.validating import ValidatingPolicy
 
@@ -45,17 +45,13 @@ class Policies:
         store: the objects.
         registry: what is served.
         default: fills in the defaults of a kind after a mutation.
-        audited: called with request, key and value of each annotation for the audit log.
 
     """
 
-    def __init__(
-        self, store: Store, registry: Registry, default: Default | None = None, audited: Audit | None = None
-    ) -> None:
+    def __init__(self, store: Store, registry: Registry, default: Default | None = None) -> None:
         self._store = store
         self._registry = registry
         self._default = default or complete
-        self._audited = audited or _unaudited
         self._mutating = Index(store, registry, "mutatingadmissionpolicies", _mutating)
         self._validating = Index(store, registry, "validatingadmissionpolicies", _validating)
         self._accounts = Accounts(store)
@@ -66,7 +62,7 @@ class Policies:
         if self._evaluation is None:
             from dynamic_memory.embedded.apiserver.admission.evaluation import Evaluation  # noqa: PLC0415 - the same
 
-            self._evaluation = Evaluation(self._store, self._registry, self._default, self._audited)
+            self._evaluation = Evaluation(self._store, self._registry, self._default)
         return self._evaluation
 
     async def mutate(self, request: AdmissionRequest) -> Object:
@@ -82,7 +78,7 @@ class Policies:
         return self._evaluating.mutate(request, obj, matches) if matches else obj
 
     async def validate(self, request: AdmissionRequest) -> None:
-        """Ask the policies; warnings go to the request.
+        """Ask the policies; warnings, and annotations for the audit log, go to the request.
 
         Raises:
             StatusError: a policy does not allow it.
@@ -91,7 +87,3 @@ class Policies:
         matches = self._validating.matches(request)
         if matches:
             self._evaluating.validate(request, matches)
-
-
-def _unaudited(request: AdmissionRequest, key: str, value: str) -> None:
-    """Nobody keeps annotations."""
