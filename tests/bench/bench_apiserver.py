@@ -229,24 +229,26 @@ async def measure(server: Server, calls: Iterable[Call], clients: int = 16, pace
     queue = iter(list(calls))
     times: list[float] = []
 
-    async def client(number: int) -> None:
-        connection = Connection(server)
-        await connection.call("GET", "/readyz")
-        due = time.perf_counter() + pace * number / clients
-        try:
-            for call in queue:
-                if pace:
-                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    due += pace
-                begin = time.perf_counter()
-                await connection.call(*call)
-                times.append(time.perf_counter() - begin)
-        finally:
-            await connection.close()
+    connections = [Connection(server) for _ in range(clients)]
 
-    before, begin = server.cpu(), time.perf_counter()
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return Result(times, time.perf_counter() - begin, server.cpu() - before)
+    async def client(number: int) -> None:
+        due = time.perf_counter() + pace * number / clients
+        for call in queue:
+            if pace:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                due += pace
+            begin = time.perf_counter()
+            await connections[number].call(*call)
+            times.append(time.perf_counter() - begin)
+
+    try:
+        await asyncio.gather(*(connection.call("GET", "/readyz") for connection in connections))
+        before, begin = server.cpu(), time.perf_counter()
+        await asyncio.gather(*(client(number) for number in range(clients)))
+        return Result(times, time.perf_counter() - begin, server.cpu() - before)
+    finally:
+        for connection in connections:
+            await connection.close()
 
 
 def config_map(number: int, **data: str) -> dict[str, Any]:

@@ -68,6 +68,66 @@ def _all() -> Any:
     return Selection("")
 
 
+class Taker:
+    """A watch whose client takes what comes while it reads."""
+
+    def __init__(self, store: Store) -> None:
+        self.watcher = store.watch(MAPS, _all(), None)
+        self.watcher.forward = self.forward
+        self.watcher.too_slow = lambda: self.ends.append("too slow")
+        self.sent: list[list[int]] = []
+        self.ends: list[str] = []
+        self.reads = True
+
+    def forward(self, seen: list[Any]) -> bool:
+        if self.reads:
+            self.sent.append([record.version for _, record in seen])
+        return self.reads
+
+
+async def changes(store: Store, names: str) -> None:
+    for name in names:
+        await store.put(MAPS, ("d", name), config(name), None)
+
+
+async def test_who_waits_is_handed_what_happened_at_once_and_all_together() -> None:
+    store = Store()
+    taker = Taker(store)
+    await changes(store, "ab")  # nobody waits yet: it may have something older to send
+    await asyncio.sleep(0)
+    assert taker.sent == []
+    assert [record.version for _, record in await taker.watcher.take(60)] == [2, 3]
+    waiting = asyncio.create_task(taker.watcher.take(60))
+    await asyncio.sleep(0)
+    await changes(store, "cde")
+    await asyncio.sleep(0)
+    await changes(store, "f")
+    await asyncio.sleep(0)
+    assert taker.sent == [[4, 5, 6], [7]]
+    taker.reads = False
+    await changes(store, "gh")
+    assert [record.version for _, record in await waiting] == [8, 9]
+    store.unwatch(MAPS, taker.watcher)
+
+
+async def test_a_watch_that_fails_ends_alone() -> None:
+    store = Store()
+    takers = [Taker(store) for _ in range(3)]
+
+    def fail(_seen: object) -> bool:
+        raise ValueError("no line")
+
+    takers[1].watcher.forward = fail
+    waiting = [asyncio.create_task(taker.watcher.take(60)) for taker in takers]
+    await asyncio.sleep(0)
+    await changes(store, "a")
+    await waiting[1]
+    assert [taker.sent for taker in takers] == [[[2]], [], [[2]]]
+    assert [taker.ends for taker in takers] == [[], ["too slow"], []]
+    await store.close()
+    assert await asyncio.gather(*waiting) == [[], [], []]
+
+
 def asking(store: Store) -> Asking:
     return Asking(Api(Core(store, builtin_registry(), Clock())))
 

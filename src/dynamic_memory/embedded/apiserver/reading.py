@@ -183,6 +183,7 @@ class Reading:
                 yield forms.event_line("ERROR", encode(error.status()))
                 return
             watcher.too_slow = stream.abort
+            send = stream.send
             try:
                 for start in range(0, len(records), 500):
                     yield b"".join([line(ADDED, record) for record in records[start : start + 500]])
@@ -190,6 +191,8 @@ class Reading:
                 if end:
                     yield end
                 until = clock.monotonic() + seconds
+                if send is not None:
+                    watcher.forward = lambda seen: send(b"".join([line(type_, record) for type_, record in seen]))
                 async for chunk in self._follow(request, resource, line, watcher, until, bookmarks=bookmarks):
                     yield chunk
             finally:

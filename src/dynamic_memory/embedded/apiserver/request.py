@@ -109,6 +109,8 @@ class Stream:
     code: int = 200
     abort: Callable[[], None] | None = None
     """Set by who sends it: breaks the connection of a client that does not read."""
+    send: Callable[[bytes], bool] | None = None
+    """Set by who sends it: sends a chunk while the next one is waited for, or says that the client does not read."""
 
 
 def json_response(code: int, obj: Any) -> Response:

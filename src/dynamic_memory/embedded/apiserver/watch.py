@@ -2,13 +2,16 @@
 """Watchers: what one of them wants, its queue, and how a change reaches only those whom it concerns.
 
 Events are filtered when they happen, before anybody is woken: two hundred kubelets that each follow their own pods cost
-one look-up per event. A watcher that does not keep up is cut off; nobody waits for it.
+one look-up per event. A watcher whose client reads is handed what it sees at once, for all of them together, without
+waking a task for each; what it cannot take waits in its queue. A watcher that does not keep up is cut off; nobody waits
+for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -21,6 +24,7 @@ __all__ = ["Selection", "Watcher", "Watchers"]
 QUEUE = 16_384
 """Events that a watcher may lag behind before it is cut off."""
 Seen = tuple[str, Record]
+_log = logging.getLogger(__name__)
 _NONE: Mapping[str, str] = {}
 
 
@@ -91,23 +95,46 @@ class Watcher:
         """Whether it was too slow, or the server stops: there are no more events."""
         self.too_slow: Callable[[], None] | None = None
         """Called when the watch ends because nobody takes what it brings."""
+        self.forward: Callable[[list[Seen]], bool] | None = None
+        """Takes what there is while somebody waits in `take`, or says that it cannot; then `take` returns it."""
         self._queue: deque[Seen] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._until = 0.0
 
-    def offer(self, event: Event) -> None:
-        """Queue a change if it is seen."""
+    def offer(self, event: Event) -> bool:
+        """Queue a change if it is seen; say whether it is to be handed on with `flush`."""
         seen = self.selection.sees(event)
         if seen is None or self.cut:
-            return
+            return False
         if len(self._queue) >= QUEUE:
-            self.stop()
-            if self.too_slow is not None:
-                self.too_slow()
-            return
+            self._give_up()
+            return False
         self._queue.append(seen)
+        if self.forward is not None:
+            return len(self._queue) == 1
         self._wake()
+        return False
+
+    def flush(self) -> None:
+        """Hand on what is queued."""
+        if self._waiter is None or not self._queue or self.forward is None:
+            return
+        try:
+            taken = self.forward(list(self._queue))
+        except Exception:  # noqa: BLE001 - one watch that fails must not stop the others
+            _log.exception("an event could not be sent")
+            self._give_up()
+            return
+        if taken:
+            self._queue.clear()
+        else:
+            self._wake()
+
+    def _give_up(self) -> None:
+        self.stop()
+        if self.too_slow is not None:
+            self.too_slow()
 
     def preload(self, events: Iterable[Event]) -> None:
         """Queue what happened before the watch began, however much it is."""
@@ -165,6 +192,8 @@ class Watchers:
 
     def __init__(self) -> None:
         self._any: dict[Watcher, None] = {}
+        self._waiting: list[Watcher] = []
+        """Those that are to be flushed when the loop comes to it."""
         self._buckets: dict[str, dict[str, dict[Watcher, None]]] = {}
 
     def _home(self, watcher: Watcher) -> dict[Watcher, None]:
@@ -199,16 +228,22 @@ class Watchers:
 
     def offer(self, event: Event) -> None:
         """Hand a change to those whom it may concern."""
-        for watcher in self._any:
-            watcher.offer(event)
+        idle = not self._waiting
+        self._waiting += [watcher for watcher in self._any if watcher.offer(event)]
         for path, by_value in self._buckets.items():
             read: Callable[[Object, str], Any] = next(iter(next(iter(by_value.values())))).selection.value
             values = {read(event.record.object, path)}
             if event.old is not None:
                 values.add(read(event.old.object, path))
             for value in values:
-                for watcher in by_value.get(value, ()):
-                    watcher.offer(event)
+                self._waiting += [watcher for watcher in by_value.get(value, ()) if watcher.offer(event)]
+        if idle and self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for watcher in waiting:
+            watcher.flush()
 
     def stop(self) -> None:
         """End all watches."""
