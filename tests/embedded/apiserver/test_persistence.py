@@ -18,10 +18,14 @@ from tests.embedded.support.client import Client
 from tests.embedded.support.processes import server_process
 from tests.embedded.support.servers import running
 
+from dynamic_memory.embedded.apiserver.persistence import BATCH, SqliteJournal, load
+from dynamic_memory.embedded.apiserver.resource import StorageKey
+from dynamic_memory.embedded.apiserver.store import Store
 from dynamic_memory.errors import InvalidInput
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+KIND = StorageKey("", "configmaps")
 WRITERS = 32
 
 
@@ -64,6 +68,38 @@ async def test_A44_a_data_folder_keeps_objects_and_version(tmp_path: Path) -> No
             assert await seen.count(1) == [("ADDED", "c")]
         async with second.client.watch(MAPS, resourceVersion=str(int(version) - 1)) as seen:
             assert [kind for kind, _ in await seen.end()] == ["ERROR"], "history is not kept"
+
+
+@pytest.mark.parametrize("last", ["put", "delete"])
+async def test_A44_changes_that_are_written_together_are_kept_in_their_order(tmp_path: Path, last: str) -> None:
+    base, records, version = load(tmp_path)
+    store = Store(records, version)
+    store.journal = SqliteJournal(base, store.committed, store.failed)
+
+    def config(name: str, value: str) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "data": {"k": value}}
+
+    async def change(name: str, value: str) -> None:
+        await store.put(KIND, ("d", name), config(name, value), store.head(KIND, ("d", name)))
+
+    async def remove(name: str) -> None:
+        found = store.head(KIND, ("d", name))
+        assert found is not None
+        await store.remove(found)
+
+    writes = [change(f"x{number}", "new") for number in range(BATCH + 10)]
+    writes += [change("a", "1"), change("a", "2"), change("b", "1"), remove("b"), change("b", "2"), change("c", "1")]
+    if last == "delete":
+        writes += [remove("c")]
+    await asyncio.gather(*writes)
+    before = store.version
+    await store.close()
+    base, records, version = load(tmp_path)
+    base.close()
+    assert version == before == 1 + len(writes)
+    found = {record.key[1]: record.object["data"]["k"] for record in records}
+    assert (found["a"], found["b"], found.get("c")) == ("2", "2", "1" if last == "put" else None)
+    assert sum(name.startswith("x") for name in found) == BATCH + 10
 
 
 async def test_A44_garbage_is_still_collected_after_a_restart(tmp_path: Path) -> None:

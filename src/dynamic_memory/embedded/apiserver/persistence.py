@@ -2,13 +2,16 @@
 """The journal on disk: SQLite in WAL mode, synchronous=FULL, one writer thread with group commit.
 
 Whatever has come in while one commit ran goes into the next: a single client waits for one fsync per write, hundreds
-share one. The database holds the newest version of each object and the last resource version given.
+share one. The database holds the newest version of each object, and the resource version of the last deletion. Objects
+that come together are one statement: the interpreter's lock changes hands at each, which costs the loop's thread more
+than the statement itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import queue
@@ -23,7 +26,7 @@ from dynamic_memory.embedded.apiserver.records import DELETED, Event, Record
 from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["SqliteJournal", "load"]
+__all__ = ["BATCH", "SqliteJournal", "load"]
 
 FILE = "apiserver.db"
 _log = logging.getLogger(__name__)
@@ -35,7 +38,8 @@ CREATE TABLE IF NOT EXISTS objects (
 CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 0), version INTEGER NOT NULL);
 INSERT OR IGNORE INTO state VALUES (0, 1);
 """
-_PUT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)"
+BATCH = 256
+"""Changes in one commit at most; SQLite takes so many values in a statement."""
 _DELETE = "DELETE FROM objects WHERE api_group = ? AND plural = ? AND namespace = ? AND name = ?"
 
 
@@ -69,7 +73,8 @@ def load(folder: Path) -> tuple[sqlite3.Connection, list[Record], int]:
     base = _open(folder)
     try:
         (version,) = base.execute("SELECT version FROM state").fetchone()
-        return base, list(_records(base)), int(version)
+        records = list(_records(base))
+        return base, records, max([int(version), *(record.version for record in records)])
     except sqlite3.Error as error:
         base.close()
         raise InvalidInput("--data-dir", f"a folder that can be used ({error})", str(folder)) from error
@@ -126,13 +131,13 @@ class SqliteJournal:
             self._base.close()
 
     def _batch(self) -> list[Event]:
-        """Wait for a change and return all that are there by then; nothing at the end."""
+        """Wait for a change and return those that are there by then; nothing at the end."""
         first = self._queue.get()
         if first is None:
             return []
         events = [first]
         with contextlib.suppress(queue.Empty):
-            while True:
+            while len(events) < BATCH:
                 event = self._queue.get_nowait()
                 if event is None:
                     self._queue.put(None)
@@ -142,17 +147,33 @@ class SqliteJournal:
 
     def _commit(self, events: list[Event]) -> None:
         base = self._base
+        if all(event.type != DELETED for event in events):
+            _put(base, events)
+            return
         base.execute("BEGIN IMMEDIATE")
         for event in events:
-            record = event.record
-            where = (*record.storage, *record.key)
             if event.type == DELETED:
-                base.execute(_DELETE, where)
+                base.execute(_DELETE, (*event.record.storage, *event.record.key))
             else:
-                base.execute(_PUT, (*where, record.version, record.data))
+                _put(base, [event])
         base.execute("UPDATE state SET version = ?", (events[-1].version,))
         base.execute("COMMIT")
 
     def _call(self, function: Callable[..., None], argument: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, argument)
+
+
+def _put(base: sqlite3.Connection, events: list[Event]) -> None:
+    """Write objects in one statement; of one that is there twice the last version stays."""
+    values: list[object] = []
+    for event in events:
+        record = event.record
+        values += (*record.storage, *record.key, record.version, record.data)
+    base.execute(_put_statement(len(events)), values)
+
+
+@functools.cache
+def _put_statement(rows: int) -> str:
+    rows_of_values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    return f"INSERT OR REPLACE INTO objects VALUES {rows_of_values}"  # noqa: S608 - no text of anybody is in it
