@@ -171,16 +171,16 @@ def _absent(schema: Schema, value: Any, path: str, old: Any) -> list[Cause]:  # 
         return causes
     if not isinstance(value, dict) or schema.ref in _MAY_BE_ABSENT:
         return causes
-    for name in sorted(schema.required):
+    for name in sorted(schema.required - value.keys()):
         inner = schema.properties[name]
-        if name not in value and inner.type not in _ZERO_IS_NOTHING and not inner.int_or_string:
+        if inner.type not in _ZERO_IS_NOTHING and not inner.int_or_string:
             causes.append(fields.required(fields.child(path, name)))
     before = old if isinstance(old, dict) else {}
     for name, item in value.items():
-        inner_schema = schema.child(name)
-        if inner_schema is None or (not path and name in _UNCHECKED_BELOW):
-            continue
         if isinstance(item, dict | list):
+            inner_schema = schema.child(name)
+            if inner_schema is None or (not path and name in _UNCHECKED_BELOW):
+                continue
             below = fields.child(path, name) if name in schema.properties else fields.key(path, name)
             causes += _absent(inner_schema, item, below, before.get(name, MISSING))
     return causes

@@ -104,6 +104,8 @@ class Writing:
         obj = self.contents.default(target, obj)
         if not owned:
             obj = self.contents.own(target, None, obj)
+        if type(resource.strategy).prepare_create is Strategy.prepare_create:
+            return obj
         return resource.strategy.prepare_create(obj, self._core.context(resource, target.user))
 
     async def _create_once(self, target: Target, obj: Object) -> Record:

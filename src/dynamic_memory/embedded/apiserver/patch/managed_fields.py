@@ -210,7 +210,8 @@ def stripped(obj: dict[str, Any], managers: Managers | None = None) -> dict[str,
     entries = encode(managers) if managers else None
     if entries is None and "managedFields" not in metadata:
         return obj
-    changed = {name: value for name, value in metadata.items() if name != "managedFields"}
+    changed = dict(metadata)
+    changed.pop("managedFields", None)
     if entries is not None:
         changed["managedFields"] = entries
     return {**obj, "metadata": changed}
