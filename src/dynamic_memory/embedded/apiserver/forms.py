@@ -92,7 +92,9 @@ class Forms:
                 return _written(target, 200, table)
             return _written(target, 200, partial_list(items, metadata, target.version))
         head = encode({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata})
-        body = b"".join([head[:-1], b',"items":[', b",".join([plain(resource, r) for r in page.records]), b"]}"])
+        records = page.records
+        texts = [r.data for r in records] if as_stored(resource) else [plain(resource, r) for r in records]
+        body = b"".join([head[:-1], b',"items":[', b",".join(texts), b"]}"])
         if target.media_type == JSON and not target.pretty:
             return Response(200, body)
         return _written(target, 200, msgspec.json.decode(body))

@@ -46,7 +46,8 @@ class Record:
     @property
     def data(self) -> bytes:
         """The object as it is stored, as JSON."""
-        return self.form(None, encode)
+        found: bytes | None = self._forms.get(None)  # here, not in `form`: lists ask for thousands
+        return self.form(None, encode) if found is None else found
 
     def form(self, name: Hashable, make: Callable[[Object], bytes]) -> bytes:
         """Return an encoding, made at its first use."""
