@@ -9,6 +9,7 @@ import gc
 import logging
 import threading
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,15 @@ SECONDS = 20.0
 
 
 class Seen:
-    """The changes that a client has seen, by resource, in order; `errors` are what its library complained of."""
+    """The changes that a client has seen, by resource, in order; `errors` are what its library complained of.
 
-    def __init__(self) -> None:
+    Args:
+        ordered: whether the client tells changes of different objects in the order in which they came.
+
+    """
+
+    def __init__(self, *, ordered: bool = True) -> None:
+        self.ordered = ordered
         self.changes: dict[str, list[Change]] = {resource: [] for resource in RESOURCES}
         self.errors: list[Any] = []
 
@@ -31,6 +38,11 @@ class Seen:
         """Note an event of an object of the writer; others are of the cluster itself."""
         if metadata["name"].startswith("churn-"):
             self.changes[resource].append(Change.seen(kind, metadata))
+
+    def has_seen(self, written: list[Change], resource: str) -> bool:
+        """Say whether it was told of each change once, and in order as far as it keeps one."""
+        seen = self.changes[resource]
+        return seen == written if self.ordered else Counter(seen) == Counter(written)
 
 
 @contextlib.asynccontextmanager
@@ -133,7 +145,7 @@ async def kopf_follows(kubeconfig: Path, timeout: int) -> AsyncIterator[Seen]:
     import yaml
 
     server = yaml.safe_load(await asyncio.to_thread(kubeconfig.read_text))["clusters"][0]["cluster"]["server"]
-    seen = Seen()
+    seen = Seen(ordered=False)  # each object has a task of its own
     registry = kopf.OperatorRegistry()
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False

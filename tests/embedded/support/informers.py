@@ -90,6 +90,7 @@ class _Lines(Seen):
 
     def __init__(self, found: Informers) -> None:
         self._found = found
+        self.ordered = True
         self.errors = []
 
     @property

@@ -19,6 +19,7 @@ from typing import Any, cast
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 from multidict import CIMultiDict
 
 from dynamic_memory.embedded.apiserver.api import Api
@@ -199,6 +200,18 @@ def _whole(answer: Response) -> web.Response:
     return web.Response(body=answer.body, status=answer.code, headers=headers)
 
 
+def _sender(protocol: BaseProtocol, transport: asyncio.Transport) -> Callable[[bytes], bool]:
+    """Return what sends a chunk without a task that waits for it, as the response's own `write` needs."""
+
+    def send(data: bytes) -> bool:
+        if protocol.writing_paused or transport.is_closing():
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    return send
+
+
 async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamResponse:
     response = web.StreamResponse(
         status=answer.code,
@@ -214,7 +227,8 @@ async def _stream(incoming: web.BaseRequest, answer: Stream) -> web.StreamRespon
     transport = incoming.transport
     if transport is not None:
         answer.abort = transport.abort
-    await response.prepare(incoming)
+        answer.send = _sender(incoming.protocol, transport)
+    await response.prepare(incoming)  # sends the headers: chunks may follow by either way
     async with contextlib.aclosing(cast("Any", answer.chunks)):
         try:
             async for chunk in answer.chunks:
