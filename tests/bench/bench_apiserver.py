@@ -2,10 +2,10 @@
 """The embedded API server beside the real one: kube-apiserver with etcd, if their programs are built.
 
 Each server runs in processes of its own and is asked over TLS by the same client, each phase in parts, by turns. GETs
-are paced, and changes followed by a hundred watchers, when the server has 10,000 objects. Printed are requests a second,
-the median and the 99th percentile of the answer times, and the processor time that the server took for each request.
-etcd runs without fsync; the embedded server is shown in memory and, as `kept`, with a data folder (fsync). Machines are
-noisy: only what one run prints can be compared.
+are paced, and changes followed by a hundred watchers, when the server has 10,000 objects. Printed are requests a
+second, the median and the 99th percentile of the answer times, and the processor time that the server took for each
+request. etcd runs without fsync; the embedded server is shown in memory and, as `kept`, with a data folder (fsync).
+Machines are noisy: only what one run prints can be compared.
 
     python -m tests.bench.bench_apiserver [--quick] [--only NAME …]
 """
@@ -371,7 +371,7 @@ async def run(quick: bool, only: list[str]) -> None:
             server, creates(count + at * (FULL - count) // PARTS, count + (at + 1) * (FULL - count) // PARTS)
         ),
         PACED: lambda server, _: measure(server, gets(3 * part, FULL), clients=100, pace=0.1),
-        "fan-out to 100 watchers": lambda server, at: fan_out(server, 100, at * part, 10 if quick else 25),
+        "fan-out to 100 watchers": lambda server, at: fan_out(server, 100, at * part, 25 if quick else 75),
     }
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-apiserver-")))
