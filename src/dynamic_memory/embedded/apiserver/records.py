@@ -29,14 +29,15 @@ encode = msgspec.json.encode
 class Record:
     """One version of an object, in the storage version of its kind."""
 
-    __slots__ = ("_forms", "key", "object", "storage", "version")
+    __slots__ = ("_data", "_forms", "key", "object", "storage", "version")
 
     def __init__(self, storage: StorageKey, key: Key, obj: Object, version: int) -> None:
         self.storage = storage
         self.key = key
         self.object = obj
         self.version = version
-        self._forms: dict[Hashable, Any] = {}
+        self._data: bytes | None = None
+        self._forms: dict[Hashable, Any] | None = None  # most versions are never asked for any
 
     @property
     def uid(self) -> str:
@@ -46,11 +47,14 @@ class Record:
     @property
     def data(self) -> bytes:
         """The object as it is stored, as JSON."""
-        found: bytes | None = self._forms.get(None)  # here, not in `form`: lists ask for thousands
-        return self.form(None, encode) if found is None else found
+        if self._data is None:
+            self._data = encode(self.object)
+        return self._data
 
     def form(self, name: Hashable, make: Callable[[Object], bytes]) -> bytes:
         """Return an encoding, made at its first use."""
+        if self._forms is None:
+            self._forms = {}
         found: bytes | None = self._forms.get(name)
         if found is None:
             found = self._forms[name] = make(self.object)
@@ -58,6 +62,8 @@ class Record:
 
     def kept(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """Return anything that is made of the object, at its first use."""
+        if self._forms is None:
+            self._forms = {}
         found = self._forms.get(name)
         if found is None:
             found = self._forms[name] = make()
