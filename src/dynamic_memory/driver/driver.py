@@ -7,6 +7,7 @@ Everything it talks to is given to it, so that tests run the same driver against
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 
@@ -47,6 +48,9 @@ from dynamic_memory.process.readiness import Readiness
 __all__ = ["Driver"]
 
 log = logging.getLogger(__name__)
+
+SETTLES = 2.0
+"""Seconds that slices wait for the first word of a runtime, which comes at once unless the runtime hangs."""
 
 
 class Driver:
@@ -196,6 +200,13 @@ class Driver:
                 await asyncio.to_thread(self._enforcement.look)
             self._enforcement.tell()
 
+    async def _publish_local(self, local: LocalSlices) -> None:
+        """Publish the node's own memory once it is known whether containers are held to claims of it, or soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLES):
+                await self._enforcement.settled()
+        await local.run()
+
     async def _register(self) -> None:
         await self._may_register.wait()
         await self._registration.start(self._sockets.registration)
@@ -204,6 +215,9 @@ class Driver:
         """Attach, detach and publish while this process holds the node's lock (rule 13)."""
         await self.node.claims.informer.wait_synced()
         async with self._lock.hold(self._config.identity, self._must_wait):
+            if self._nri is not None:
+                # calls of the kubelet may be in hand: nothing is given before this process is connected
+                self._nri.taken_over()
             await self.node.records.load()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
@@ -221,7 +235,7 @@ class Driver:
                     if self._config.fabric is not None:
                         group.create_task(self.node.windows.run())
                     if self.node.local is not None:
-                        group.create_task(self.node.local.run())
+                        group.create_task(self._publish_local(self.node.local))
                     if self._nri is not None:
                         # two plugins would set the same field of a container, which is then refused
                         group.create_task(self._nri.run())

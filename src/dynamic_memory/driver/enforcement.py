@@ -17,6 +17,7 @@ lost, for a minute at most, all claims wait: what starts in between would start 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +110,7 @@ def gaps_of(found: Sequence[Finding], link: Link, *, real: bool = True) -> dict[
     gaps: dict[Need, list[str]] = {}
     for check in (Check.CGROUPS, Check.CONTROLLERS, Check.TOPOLOGY):
         finding = bad.get(check)
-        if finding is not None and finding.verdict is Verdict.REFUSED:
+        if finding is not None and (finding.verdict is Verdict.REFUSED or finding.missing):
             need = Need.HUGEPAGES if finding.missing == ("hugetlb",) else Need.LIMITS
             gaps.setdefault(need, []).append(finding.text)
     # of a runtime that says that it is another one containerd's file tells nothing
@@ -117,8 +118,10 @@ def gaps_of(found: Sequence[Finding], link: Link, *, real: bool = True) -> dict[
         cdi, hugetlb = bad.get(Check.RUNTIME_CDI), bad.get(Check.RUNTIME_HUGETLB)
         if cdi is not None:
             gaps.setdefault(Need.DEVICES, []).append(cdi.text)
-        # a file that cannot be read may say anything, and the default of containerd is bad
-        if hugetlb is not None and (hugetlb.verdict is Verdict.REFUSED or link.runtime):
+        # a file that cannot be read may say anything, and the default of containerd is bad; a runtime that is there and
+        # has no name is connected to another process of the driver, and may be containerd
+        there = link.wanted and not link.lost and not link.absent
+        if hugetlb is not None and (hugetlb.verdict is Verdict.REFUSED or there):
             gaps.setdefault(Need.HUGEPAGES, []).append(hugetlb.text)
     if link.absent:
         nri = bad.get(Check.RUNTIME_NRI)
@@ -147,9 +150,10 @@ class Enforcement:
         self._ready = ready
         self._real = real
         self._found: list[Finding] = []
-        self._told: Mapping[Need, str] | None = None
+        self._told: tuple[Mapping[Need, str], bool] | None = None
+        self._news = asyncio.Event()
         self.changed: Callable[[], None] = lambda: None
-        """Called when there are other gaps than before."""
+        """Called when something else is held than before."""
 
     def look(self) -> None:
         """Look at the node, and say in the log what is degraded. Blocks for a few files.
@@ -189,20 +193,33 @@ class Enforcement:
         return gaps_of(self._found, self._connection(), real=self._real)
 
     def holds(self, device: LocalDevice) -> bool:
-        """Tell whether containers are held to claims of a device."""
+        """Tell whether containers are held to claims of a device; not before that is known."""
+        if self._is_unknown():
+            return False
         gaps = self.gaps()
         return not gaps.keys() & ({Need.LIMITS, Need.HUGEPAGES} if device.page else {Need.LIMITS})
 
     def tell(self) -> None:
         """Say what has changed: in /readyz, in the log, as a metric, and to `changed`."""
-        gaps = self.gaps()
-        if self._local is None or gaps == self._told:
+        self._news.set()
+        gaps, unknown = self.gaps(), self._is_unknown()
+        if self._local is None or (gaps, unknown) == self._told:
             return
-        self._told = gaps
+        self._told = gaps, unknown
         for need in Need:
             UNENFORCED.labels(need.value).set(1 if need in gaps else 0)
         self._ready.set("enforcement", True, degraded="; ".join(f"no {need}: {why}" for need, why in gaps.items()))
         self.changed()
+
+    async def settled(self) -> None:
+        """Wait until it is known what containers are held to: a slice that says too much attracts claims."""
+        while self._is_unknown():
+            self._news.clear()
+            await self._news.wait()
+
+    def _is_unknown(self) -> bool:
+        looks = self._local is not None and self._local.preflight != "off"
+        return looks and self._link is not None and self._link.unknown
 
     def _connection(self) -> Link:
         if self._link is None:

@@ -112,8 +112,13 @@ class NriLink:
 
     @property
     def never(self) -> bool:
-        """Whether the runtime has no NRI: nobody has ever listened."""
-        return self.absent and not self._ever
+        """Whether the runtime has no NRI: nobody listens, and there has been no connection."""
+        return self.absent and self.nobody and not self._ever
+
+    @property
+    def unknown(self) -> bool:
+        """Whether this process cannot tell yet whether there is NRI that works."""
+        return not (self._another or self._ever or self._absent)
 
     @property
     def runtime(self) -> Runtime | None:
@@ -126,10 +131,14 @@ class NriLink:
         self._ready.set("nri", True, degraded=self.why_not())
         self.changed()
 
-    async def run(self) -> None:
-        """Stay connected until cancelled."""
+    def taken_over(self) -> None:
+        """Take note that no other process of the driver is connected any more: `run` has to connect this one."""
         self._another = False
         self._told(False, self._why)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        self.taken_over()
         try:
             await self._look()
             async with asyncio.TaskGroup() as group:

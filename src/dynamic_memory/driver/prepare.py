@@ -136,6 +136,7 @@ class Preparer:
         region = None
         if share is not None:
             region = await self._ready(ref, share) or await self._wait(ref, share, until)
+            self._check_enforced(ref, local)  # again: that may have taken long
         far = (self._far(claim, share, region),) if share is not None and region is not None else ()
         given = (*far, *local)
         mounts = self._node.metadata.mounts(claim, given) if self._node.metadata is not None and local else {}

@@ -26,6 +26,7 @@ __all__ = ["SWITCHES", "RuntimeFacts", "find_line", "merge", "parse", "runtime_f
 NRI = "io.containerd.nri.v1.nri"
 RUNTIME = {3: "io.containerd.cri.v1.runtime", 2: "io.containerd.grpc.v1.cri"}
 NEWEST = 3
+CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
 SWITCHES = ("disable_hugetlb_controller", "disable", "enable_cdi")
 """Keys of the hugetlb controller, of NRI and of CDI."""
 _HEADER = re.compile(r"^\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?$")
@@ -50,7 +51,7 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
     hugetlb_disabled: bool
     nri_disabled: bool
     cdi_disabled: bool
-    cdi_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    cdi_dirs: tuple[str, ...] = CDI_DIRS
     path: str = ""
     places: dict[str, str] = {}
 
@@ -88,12 +89,13 @@ def runtime_facts(config: Mapping[str, Any]) -> RuntimeFacts:
     new = version == NEWEST
     runtime = _table(config, RUNTIME[version])
     nri = _table(config, NRI)
+    dirs = runtime.get("cdi_spec_dirs")
     return RuntimeFacts(
         version=version,
         hugetlb_disabled=bool(runtime.get("disable_hugetlb_controller", True)),
         nri_disabled=bool(nri.get("disable", not new)),
         cdi_disabled=not bool(runtime.get("enable_cdi", new)),
-        cdi_dirs=tuple(runtime.get("cdi_spec_dirs", ("/etc/cdi", "/var/run/cdi"))),
+        cdi_dirs=tuple(str(folder) for folder in dirs) if isinstance(dirs, list) else CDI_DIRS,
     )
 
 
@@ -153,7 +155,7 @@ def setup(text: str, name: str = "config.toml") -> str:
 
 def _version(config: Mapping[str, Any]) -> int:
     version = config.get("version", 1 if config else NEWEST)
-    if version not in RUNTIME:
+    if not isinstance(version, int) or version not in RUNTIME:
         raise InvalidInput("version", "2 or 3, the versions of containerd 1.7 and 2", version)
     return int(version)
 

@@ -67,23 +67,30 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
     """Return what containerd's configuration means, imported files included; None if it cannot be read.
 
     Raises:
-        InvalidInput: it is not TOML, or of a version that is not known.
+        InvalidInput: it is not TOML in UTF-8, or of a version that is not known.
 
     """
     try:
-        texts = {path: path.read_text()}
+        texts = {path: _text(path)}
     except OSError:
         return None
     config = containerd.parse(texts[path], str(path))
     for found in _imports(path, config)[:MAX_IMPORTS]:
         try:
-            texts[found] = found.read_text()
+            texts[found] = _text(found)
         except OSError as error:
             raise InvalidInput(f"{path}: imports", "files that can be read", str(found)) from error
         config = containerd.merge(config, containerd.parse(texts[found], str(found)))
     facts = containerd.runtime_facts(config)
     places = {key: _place(path, texts, key, facts.version) for key in containerd.SWITCHES}
     return msgspec.structs.replace(facts, path=str(path), places=places)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(str(path), f"UTF-8 ({error})") from error
 
 
 def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> str:

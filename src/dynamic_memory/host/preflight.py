@@ -140,10 +140,11 @@ def _v1_controllers(mounts: CgroupMounts) -> list[Finding]:
     if not missing:
         return [_finding(Check.CONTROLLERS, Verdict.PASS, f"version 1 has {', '.join(CONTROLLERS)}")]
     return [
-        _finding(
-            Check.CONTROLLERS,
-            Verdict.DEGRADED,
-            f"version 1 has no {', '.join(missing)}: {_lost(missing)}; mount them, and enable them in the kernel",
+        Finding(
+            check=Check.CONTROLLERS,
+            verdict=Verdict.DEGRADED,
+            text=f"version 1 has no {', '.join(missing)}: {_lost(missing)}; mount them, and enable them in the kernel",
+            missing=tuple(missing),
         )
     ]
 
