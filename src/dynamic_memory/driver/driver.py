@@ -125,7 +125,7 @@ class Driver:
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
-        self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions)
+        self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions, locks=self.node.calls)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
         claims.informer.subscribe(self._claim_changed)
@@ -219,11 +219,12 @@ class Driver:
                 # calls of the kubelet may be in hand: nothing is given before this process is connected
                 self._nri.taken_over()
             await self.node.records.load()
+            await self._sweep()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
             await self._forget_stale()
-            prepared = {record.uid for record in self.node.records.all() if record.prepared}
-            for name in self.node.specs.prune(prepared):
+            told = {record.uid for record in self.node.records.all() if record.prepared or record.offered}
+            for name in self.node.specs.prune(told):
                 log.info("stale CDI file removed", extra={"file": name})
             self.node.active = True
             await self._restore_specs()
@@ -247,6 +248,14 @@ class Driver:
             finally:
                 self.node.active = False
 
+    async def _sweep(self) -> None:
+        folders = {"plugin_folder": self._config.plugin_folder, "registry_folder": self._config.registry_folder}
+        try:
+            for path in await asyncio.to_thread(lambda: sockets.sweep(**folders)):
+                log.info("socket of a driver that was killed removed", extra={"path": str(path)})
+        except OSError as error:
+            log.warning("sockets of drivers that were killed cannot be removed", extra={"error": str(error)})
+
     async def _restore_specs(self) -> None:
         """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs).
 
@@ -254,17 +263,19 @@ class Driver:
         and says so: whoever changes the record after that removes the file once more.
         """
         for known in self.node.records.all():
-            if known.prepared is None or not known.local or known.prepared.tag:
+            told = known.prepared or known.offered
+            if told is None or not known.local or told.tag:
                 continue
             try:
-                if not await asyncio.to_thread(self.node.specs.says, known.uid, known.prepared.spec):
+                if not await asyncio.to_thread(self.node.specs.says, known.uid, told.spec):
                     await self.node.records.update(known.key, self._restore_spec)
             except OSError as error:
                 log.warning("CDI file not restored", extra={"uid": known.uid, "error": str(error)})
 
     def _restore_spec(self, record: ClaimRecord | None) -> ClaimRecord | None:
-        if record is not None and record.prepared is not None and record.local and not record.prepared.tag:
-            self.node.specs.write(record.uid, record.prepared.spec)
+        told = (record.prepared or record.offered) if record is not None else None
+        if record is not None and told is not None and record.local and not told.tag:
+            self.node.specs.write(record.uid, told.spec)
         return record
 
     async def _forget_stale(self) -> None:

@@ -21,6 +21,7 @@ from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.interface import Host
 from dynamic_memory.kube.queue import WorkQueue
+from dynamic_memory.process.locks import KeyedLocks
 
 __all__ = ["Node"]
 
@@ -37,6 +38,7 @@ class Node:
         look_for_orphans: has memory that nobody knows looked for soon.
         names_of: namespace and name of claims that the kubelet spoke of, by UID.
         local: the node's own memory; None if this driver leaves it to others.
+        calls: held while one claim is prepared, unprepared or handed on, by UID.
         ledger: held while what is taken of the node's own memory is added up and recorded.
         metadata: files that describe devices inside containers; None if they are not wanted.
         unenforced: why containers cannot be held to a claim at present, by what it takes of the node's own memory
@@ -64,6 +66,7 @@ class Node:
     local: LocalSlices | None = None
     metadata: MetadataFiles | None = None
     unenforced: Callable[[Sequence[Grant]], str] = lambda _local: ""
+    calls: KeyedLocks = field(default_factory=KeyedLocks)
     ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -372,6 +372,9 @@ class Preparer:
         local = tuple(grant for grant in prepared.grants if not grant.far)
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
+            if instead_of and (record is None or record.owner is None or record.owner.uid != instead_of):
+                # given back meanwhile, by another process: nobody would give back what is handed on now
+                raise NotReady("", f"claim {ref} is not prepared for pod {instead_of} any more")
             if share is not None:
                 mine = record.share(share.tag) if record else None
                 if record is None or mine is None or mine.state is State.RELEASING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import uuid
 
 import pytest
@@ -395,7 +396,7 @@ async def forced_mixed(rig, monkeypatch, *, busy=""):
 
 
 async def test_S4_a_claim_of_fabric_and_local_memory_is_handed_on_whole_and_only_when_its_pod_has_ended(
-    rig, monkeypatch
+    rig, monkeypatch, caplog
 ):
     fabric, alive, ref, old = await forced_mixed(rig, monkeypatch)
     await clock.sleep(10)
@@ -416,6 +417,13 @@ async def test_S4_a_claim_of_fabric_and_local_memory_is_handed_on_whole_and_only
     assert old not in text
     assert "numa2-4ki" in text
     # what is handed on is remembered: over a restart, and a reboot, which loses the files
+    await rig.stop()
+    caplog.set_level(logging.INFO)
+    rig.driver = rig.make(fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    await rig.until(lambda: rig.driver.node.active)
+    assert "stale CDI file removed" not in caplog.text
+    assert rig.specs()
     await rig.stop()
     (rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").unlink()
     rig.driver = rig.make(fabric=fabric.as_node("n1"))
@@ -464,6 +472,25 @@ async def test_S4_a_claim_of_both_that_keeps_its_allocation_is_handed_on(rig, mo
     assert settings.settings_of(rig.record(ref)).may_use("uid-p2", "app", f"{ref.uid}.far")
     await rig.unprepare(ref, 40)
     assert rig.record(ref) is None or not rig.record(ref).local
+
+
+async def test_the_file_of_a_claim_that_lost_its_fabric_memory_when_it_was_handed_on_comes_back(rig, monkeypatch):
+    """An alternative without a fabric was allocated to the second pod."""
+    fabric = await start_with_fabric(rig)
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
+    ref = rig.add(mixed())
+    await rig.prepare(ref, 40)
+    rig.api.remove(PODS, "p1", "app")
+    rig.add(local_claim(result("near"), uid=ref.uid, name=ref.name, pods=("p2",)))
+    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2" and not rig.record(ref).shares)
+    assert rig.record(ref).offered, "nobody asked for it"
+    text = json.dumps(spec(rig, ref))
+    await rig.stop()
+    (rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").unlink()
+    rig.driver = rig.make(fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    await rig.until(rig.specs)
+    assert json.dumps(spec(rig, ref)) == text
 
 
 async def test_an_api_server_that_does_not_answer_prepares_nothing(rig):
