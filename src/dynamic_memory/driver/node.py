@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import Timing
-from dynamic_memory.driver.grants import Grant
+from dynamic_memory.driver.grants import Grant, Mode
 from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.progress import Progress
@@ -68,6 +68,11 @@ class Node:
     unenforced: Callable[[Sequence[Grant]], str] = lambda _local: ""
     calls: KeyedLocks = field(default_factory=KeyedLocks)
     ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def default_mode(self) -> Mode:
+        """The mode of claims that do not choose."""
+        return self.local.config.mode if self.local is not None else Mode.LIMIT
 
     @property
     def simulated(self) -> bool:

@@ -16,16 +16,16 @@ import msgspec
 from prometheus_client import Histogram
 
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import claim_config, claims, local_claims
+from dynamic_memory.driver import claims, local_claims
 from dynamic_memory.driver.claims import ClaimShare
-from dynamic_memory.driver.grants import Grant, Mode, Owner, totals
+from dynamic_memory.driver.grants import Grant, Owner, totals
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.records import ClaimRecord, Prepared, ShareRecord
 from dynamic_memory.driver.spec import cdi_ids, far_grant, spec_of
-from dynamic_memory.errors import InvalidInput, NeverError, RetryError
+from dynamic_memory.errors import NeverError, RetryError
 from dynamic_memory.host.interface import Region
 from dynamic_memory.process import clock
 
@@ -133,11 +133,14 @@ class Preparer:
             return []
         self._check_enforced(ref, local)
         owner = await self._owner(ref, claim) if local else None
-        region = None
+        far: tuple[Grant, ...] = ()
         if share is not None:
+            # what is wrong with the claim is said before the memory is waited for
+            asked = far_grant(claim, share, None, self._node.default_mode)
+            local_claims.check_paths((*local, asked))
             region = await self._ready(ref, share) or await self._wait(ref, share, until)
             self._check_enforced(ref, local)  # again: that may have taken long
-        far = (self._far(claim, share, region),) if share is not None and region is not None else ()
+            far = (msgspec.structs.replace(asked, numa=region.node),)
         given = (*far, *local)
         mounts = self._node.metadata.mounts(claim, given) if self._node.metadata is not None and local else {}
         text = spec_of(ref.uid, given, simulated=self._node.simulated, mounts=mounts)
@@ -186,17 +189,6 @@ class Preparer:
             )
             found.insert(1, window)
         return found
-
-    def _far(self, claim: ResourceClaim, share: ClaimShare, region: Region) -> Grant:
-        configs = claim.status.allocation.devices.config if claim.status.allocation else []
-        try:
-            config = claim_config.resolve(configs, share.request, self._default_mode())
-        except InvalidInput as error:
-            raise NotPrepared(f"request {share.request}: {error}") from error
-        return far_grant(share, region, mode=config.mode, path=config.path)
-
-    def _default_mode(self) -> Mode:
-        return self._node.local.config.mode if self._node.local is not None else Mode.LIMIT
 
     async def _local(self, ref: ClaimRef, claim: ResourceClaim) -> tuple[Grant, ...]:
         """Return what the claim takes of the node's own memory; the same again if that was recorded before."""

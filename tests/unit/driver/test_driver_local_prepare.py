@@ -12,7 +12,7 @@ import pytest
 from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, set_pages
 from tests.unit.driver.conftest import claim_body
-from tests.unit.driver.local_rig import LocalRig, env, local_claim, pod_body, result, spec
+from tests.unit.driver.local_rig import LocalRig, env, local_claim, parameters, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
@@ -491,6 +491,21 @@ async def test_the_file_of_a_claim_that_lost_its_fabric_memory_when_it_was_hande
     rig._task = asyncio.create_task(rig.driver.run())
     await rig.until(rig.specs)
     assert json.dumps(spec(rig, ref)) == text
+
+
+async def test_what_is_wrong_with_a_claim_of_both_is_said_before_the_fabric_is_waited_for(rig):
+    await start_with_fabric(rig)
+    both = mixed()
+    both["status"]["allocation"]["devices"]["config"] = [parameters(fileSystem={"path": "/mnt/m"})]
+    both["status"]["allocation"]["devices"]["results"][0]["device"] = "nowhere"
+    ref = rig.add(both)
+    with pytest.raises(RefusedClaim, match="requests near and far both want /mnt/m"):
+        await rig.prepare(ref, 40)
+    far = [parameters(fileSystem={"path": "mnt"}) | {"requests": ["far"]}]
+    both["status"]["allocation"]["devices"]["config"] = far
+    ref = rig.add(both)
+    with pytest.raises(RefusedClaim, match=r"request far: .*fileSystem.path"):
+        await rig.prepare(ref, 40)
 
 
 async def test_an_api_server_that_does_not_answer_prepares_nothing(rig):
