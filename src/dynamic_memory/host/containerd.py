@@ -44,6 +44,7 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
         cdi_dirs: where it looks for CDI files.
         path: of its configuration; empty if that is not known.
         places: where the keys of `SWITCHES` are set: file and line, or that they are not set there, by key.
+        imported: keys of `SWITCHES` that an imported file sets: `setup` of the configuration does not change them.
 
     """
 
@@ -54,6 +55,7 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
     cdi_dirs: tuple[str, ...] = CDI_DIRS
     path: str = ""
     places: dict[str, str] = {}
+    imported: frozenset[str] = frozenset()
 
 
 def parse(text: str, name: str = "config.toml") -> dict[str, Any]:

@@ -83,7 +83,12 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
         config = containerd.merge(config, containerd.parse(texts[found], str(found)))
     facts = containerd.runtime_facts(config)
     places = {key: _place(path, texts, key, facts.version) for key in containerd.SWITCHES}
-    return msgspec.structs.replace(facts, path=str(path), places=places)
+    return msgspec.structs.replace(
+        facts,
+        path=str(path),
+        places={key: text for key, (_, text) in places.items()},
+        imported=frozenset(key for key, (file, _) in places.items() if file != path),
+    )
 
 
 def _text(path: Path) -> str:
@@ -93,14 +98,14 @@ def _text(path: Path) -> str:
         raise InvalidInput(str(path), f"UTF-8 ({error})") from error
 
 
-def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> str:
-    """Return where a key is set, for people: the last file counts."""
+def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> tuple[Path, str]:
+    """Return the file in which a key is set, and the place for people: the last file counts."""
     plugin = containerd.switch_of(key, version)
     for file, text in reversed(texts.items()):
         line = containerd.find_line(text, plugin, key)
         if line is not None:
-            return f"{file}, line {line}: {text.splitlines()[line - 1].strip()}"
-    return f"{path} does not set {key} in [plugins.'{plugin}']"
+            return file, f"{file}, line {line}: {text.splitlines()[line - 1].strip()}"
+    return path, f"{path} does not set {key} in [plugins.'{plugin}']"
 
 
 def _imports(path: Path, config: dict[str, Any]) -> list[Path]:

@@ -154,6 +154,27 @@ def test_where_a_switch_is_set_is_told_with_file_and_line(tmp_path):
     assert read_runtime(main).places["disable"] == f"{more}, line 2: disable = false", "the last file counts"
 
 
+def test_a_switch_of_an_imported_file_is_to_be_mended_there(tmp_path):
+    """The command edits one file, and says of the main one that there is nothing to change."""
+    main, more = tmp_path / "config.toml", tmp_path / "more.toml"
+    good = containerd.setup("")
+    put(main, f"imports = ['{more}']\n{good}")
+    put(more, "[plugins.'io.containerd.cri.v1.runtime']\ndisable_hugetlb_controller = true\nenable_cdi = false\n")
+    build(tmp_path, [Node(0, GIB)])
+    found = {finding.check: finding.text for finding in findings(read_facts(tmp_path, containerd=main))}
+    for check, mend in (
+        (Check.RUNTIME_HUGETLB, "set `disable_hugetlb_controller = false` there and restart containerd"),
+        (Check.RUNTIME_CDI, "set `enable_cdi = true` there and restart containerd"),
+    ):
+        assert str(more) in found[check]
+        assert mend in found[check]
+        assert "setup-runtime" not in found[check]
+    put(more, more.read_text().replace("= true", "= false").replace("enable_cdi = false", "enable_cdi = true"))
+    assert {
+        finding.check for finding in findings(read_facts(tmp_path, containerd=main)) if "there" in finding.text
+    } == set()
+
+
 REAL = """\
 # written by the administrator
 version = 3
