@@ -21,7 +21,19 @@ import msgspec
 
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["SWITCHES", "RuntimeFacts", "find_line", "merge", "parse", "runtime_facts", "setup", "switch_of"]
+__all__ = [
+    "NEWEST",
+    "SWITCHES",
+    "RuntimeFacts",
+    "find_line",
+    "has_section",
+    "merge",
+    "merge_import",
+    "parse",
+    "runtime_facts",
+    "setup",
+    "switch_of",
+]
 
 NRI = "io.containerd.nri.v1.nri"
 RUNTIME = {3: "io.containerd.cri.v1.runtime", 2: "io.containerd.grpc.v1.cri"}
@@ -71,8 +83,21 @@ def parse(text: str, name: str = "config.toml") -> dict[str, Any]:
         raise InvalidInput(name, f"TOML ({error})") from error
 
 
+def merge_import(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with what an imported file says on top.
+
+    containerd 1.7 takes whole sections of plugins from the last file that has them (mergeConfig); containerd 2 merges
+    them. In a configuration of version 2, which either may read, nothing is believed that 1.7 would not see.
+    """
+    result = merge(base, more)
+    old, new = base.get("plugins"), more.get("plugins")
+    if base.get("version") != NEWEST and isinstance(old, Mapping) and isinstance(new, Mapping):
+        result["plugins"] = {**old, **new}
+    return result
+
+
 def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with what an imported file says on top."""
+    """Return a configuration with another one on top, table by table."""
     result = dict(base)
     for key, value in more.items():
         before = result.get(key)
@@ -104,6 +129,12 @@ def runtime_facts(config: Mapping[str, Any]) -> RuntimeFacts:
 def switch_of(key: str, version: int) -> str:
     """Return the plugin whose table has a key of `SWITCHES`."""
     return NRI if key == "disable" else RUNTIME[version]
+
+
+def has_section(config: Mapping[str, Any], plugin: str) -> bool:
+    """Tell whether a file has a section of a plugin."""
+    plugins = config.get("plugins")
+    return isinstance(plugins, Mapping) and plugin in plugins
 
 
 def find_line(text: str, plugin: str, key: str) -> int | None:

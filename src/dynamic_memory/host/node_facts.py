@@ -80,7 +80,7 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
             texts[found] = _text(found)
         except OSError as error:
             raise InvalidInput(f"{path}: imports", "files that can be read", str(found)) from error
-        config = containerd.merge(config, containerd.parse(texts[found], str(found)))
+        config = containerd.merge_import(config, containerd.parse(texts[found], str(found)))
     facts = containerd.runtime_facts(config)
     places = {key: _place(path, texts, key, facts.version) for key in containerd.SWITCHES}
     return msgspec.structs.replace(
@@ -105,6 +105,11 @@ def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> tuple[
         line = containerd.find_line(text, plugin, key)
         if line is not None:
             return file, f"{file}, line {line}: {text.splitlines()[line - 1].strip()}"
+        if version != containerd.NEWEST and file != path and containerd.has_section(containerd.parse(text), plugin):
+            return file, (
+                f"{file} does not set {key} in [plugins.'{plugin}'], and containerd 1.7 takes that section instead of "
+                f"the one of {path}"
+            )
     return path, f"{path} does not set {key} in [plugins.'{plugin}']"
 
 
