@@ -36,6 +36,7 @@ from dynamic_memory.driver.unprepare import Unpreparer
 from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
+from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.interface import Host
 from dynamic_memory.host.topology import TopologyReader
 from dynamic_memory.kube.events import EventRecorder
@@ -128,6 +129,7 @@ class Driver:
         self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions, locks=self.node.calls)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
+        self._unread = ""
         claims.informer.subscribe(self._claim_changed)
         view.subscribe(share=self._share_changed, state=self._session_changed)
 
@@ -148,7 +150,11 @@ class Driver:
         await self.node.records.load()
         if self.node.local is not None:
             # what is not known could not be prepared, and the kubelet may ask at once
-            await self.node.local.read()
+            try:
+                await self.node.local.read()
+            except HostError as error:
+                # the fabric is served all the same; the memory is read again and again
+                self._unread = f"the node's own memory is not published: {error}"
         try:
             await self._plugin.start(self._sockets.plugin)
             async with asyncio.TaskGroup() as group:
@@ -322,6 +328,8 @@ class Driver:
         if self._config.fabric is not None:
             await self.node.windows.published.wait()
         if self.node.local is not None:
+            if self._unread:
+                self._ready.set("slices", True, degraded=self._unread)
             await self.node.local.published.wait()
         self._ready.set("slices", True)
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 
+import msgspec
 import pytest
 from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, Node, put
@@ -20,8 +21,10 @@ from dynamic_memory.driver.enforcement import Link, Need, gaps_of, needs_of
 from dynamic_memory.driver.grants import Grant, Mode
 from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.host import containerd
+from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.preflight import Check, Finding, Verdict
 from dynamic_memory.process.backoff import Backoff
+from dynamic_memory.process.config import Seconds
 
 CONNECTED = Link(wanted=True, runtime="containerd")
 DEVICES, LIMITS, HUGEPAGES = Need.DEVICES, Need.LIMITS, Need.HUGEPAGES
@@ -424,6 +427,30 @@ async def test_fabric_claims_work_without_nri_and_mixed_ones_go_by_their_local_p
             await rig.prepare(ref, 30)
         mixed["status"]["allocation"]["devices"]["config"] = [parameters(mode="advise")]
         assert await rig.prepare(rig.add(mixed), 30)
+    finally:
+        await rig.stop()
+
+
+async def test_a_node_whose_memory_cannot_be_read_serves_its_fabric_until_it_can(tmp_path, caplog):
+    """A kernel without NUMA has no nodes."""
+    fabric = await FakeRig.open()
+    rig = Machine(tmp_path, GOOD)
+    nodes = rig.root / "sys/devices/system/node"
+    nodes.rename(tmp_path / "node")
+    rig.local = msgspec.structs.replace(rig.local, rescan=Seconds(0.2))
+    rig.driver = rig.make(nri=rig.nri, fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    try:
+        await rig.until(lambda: "[+]slices (degraded): the node's own memory is not published" in rig.report())
+        assert await rig.prepare(rig.add(claim_body("far", pods=("p1",))), 30)
+        ref = rig.add(local_claim(result(size="2Mi"), config=[parameters(mode="advise")], pods=("p2",)))
+        with pytest.raises(HostError, match="at least one NUMA node"):
+            await rig.prepare(ref)
+        assert rig.record(ref) is None
+        (tmp_path / "node").rename(nodes)
+        await rig.until(lambda: "[+]slices\n" in rig.report())
+        assert await rig.prepare(ref)
+        assert len([line for line in caplog.messages if "memory is not published" in line]) < 40
     finally:
         await rig.stop()
 
