@@ -3,12 +3,13 @@
 
 A claim needs something of the node for what it asks:
 
-    fabric memory                     nothing
-    ordinary memory, mode `advise`    devices
-    the same as a file system         devices; the kernel keeps it to its size and nodes
-    ordinary memory otherwise         devices, limits
-    huge pages, mode `advise`         devices, limits; the kubelet gives a pod none, the plugin raises that
-    huge pages otherwise              devices, limits, huge pages
+    fabric memory                       nothing
+    fabric memory as a file system      devices
+    ordinary memory, mode `advise`      devices
+    ordinary memory as a file system    devices; the kernel keeps it to its size and nodes
+    ordinary memory otherwise           devices, limits
+    huge pages, mode `advise`           devices, limits; the kubelet gives a pod none, the plugin raises that
+    huge pages otherwise                devices, limits, huge pages
 
 Where the node lacks it (a gap) the claim is refused with the sentence that says why and how to mend it, and all others
 are given: the driver never stands still because of a node's runtime. While the connection to a runtime that has NRI is
@@ -82,10 +83,12 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def needs_of(grants: Sequence[Grant]) -> dict[Need, Grant]:
-    """Return what a claim needs of the node, and the first grant that does; fabric memory needs nothing."""
+    """Return what a claim needs of the node, and the first grant that does."""
     found: dict[Need, Grant] = {}
     for grant in grants:
         if grant.far:
+            if grant.path:
+                found.setdefault(Need.DEVICES, grant)
             continue
         advised = grant.mode is Mode.ADVISE
         by_kernel = bool(grant.path) and not grant.page and grant.mode is Mode.LIMIT
@@ -173,13 +176,13 @@ class Enforcement:
             log.log(level, "preflight: %s", finding)
         self._found = found
 
-    def why_not(self, local: Sequence[Grant]) -> str:
+    def why_not(self, given: Sequence[Grant]) -> str:
         """Return why containers cannot be held to a claim with these grants; empty if they can."""
         lost = self._connection().lost
         if lost or self._local is None or self._local.preflight != "enforce":
             return lost
         gaps = self.gaps()
-        for need, grant in needs_of(local).items():
+        for need, grant in needs_of(given).items():
             if need in gaps:
                 helps = need is Need.HUGEPAGES or (need is Need.LIMITS and not grant.page)
                 why = f"request {grant.request}: this node has no {need} for it: {gaps[need]}"

@@ -41,8 +41,8 @@ class Node:
         calls: held while one claim is prepared, unprepared or handed on, by UID.
         ledger: held while what is taken of the node's own memory is added up and recorded.
         metadata: files that describe devices inside containers; None if they are not wanted.
-        unenforced: why containers cannot be held to a claim at present, by what it takes of the node's own memory
-            (nothing, if it is of a fabric alone); empty if they can, or need not be.
+        unenforced: why containers cannot be held to a claim at present, by what it gives; empty if they can, or need
+            not be.
 
     """
 
@@ -65,7 +65,7 @@ class Node:
     names_of: dict[str, tuple[str, str]] = field(default_factory=dict)
     local: LocalSlices | None = None
     metadata: MetadataFiles | None = None
-    unenforced: Callable[[Sequence[Grant]], str] = lambda _local: ""
+    unenforced: Callable[[Sequence[Grant]], str] = lambda _given: ""
     calls: KeyedLocks = field(default_factory=KeyedLocks)
     ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -131,16 +131,17 @@ class Preparer:
         if share is None and not local:
             # results of other drivers only: nothing of ours to do, and nothing to give
             return []
-        self._check_enforced(ref, local)
-        owner = await self._owner(ref, claim) if local else None
+        # what is wrong with the claim is said before the memory is waited for
         far: tuple[Grant, ...] = ()
         if share is not None:
-            # what is wrong with the claim is said before the memory is waited for
-            asked = far_grant(claim, share, None, self._node.default_mode)
-            local_claims.check_paths((*local, asked))
+            far = (far_grant(claim, share, None, self._node.default_mode),)
+        local_claims.check_paths((*local, *far))
+        self._check_enforced(ref, (*far, *local))
+        owner = await self._owner(ref, claim) if local else None
+        if share is not None:
             region = await self._ready(ref, share) or await self._wait(ref, share, until)
-            self._check_enforced(ref, local)  # again: that may have taken long
-            far = (msgspec.structs.replace(asked, numa=region.node),)
+            self._check_enforced(ref, (*far, *local))  # again: that may have taken long
+            far = tuple(msgspec.structs.replace(grant, numa=region.node) for grant in far)
         given = (*far, *local)
         mounts = self._node.metadata.mounts(claim, given) if self._node.metadata is not None and local else {}
         text = spec_of(ref.uid, given, simulated=self._node.simulated, mounts=mounts)
@@ -163,9 +164,9 @@ class Preparer:
         passed("prepared")
         return self._devices(share, given, ids)
 
-    def _check_enforced(self, ref: ClaimRef, local: tuple[Grant, ...]) -> None:
+    def _check_enforced(self, ref: ClaimRef, given: tuple[Grant, ...]) -> None:
         """Refuse where nobody would hold containers to the claim: a runtime starts them all the same."""
-        why = self._node.unenforced(local)
+        why = self._node.unenforced(given)
         if why:
             raise NotReady("", f"claim {ref}: containers could not be held to it: {why}")
 

@@ -38,7 +38,8 @@ def grant(**how):
     ("how", "needs"),
     [
         ({"far": True}, set()),
-        ({"far": True, "mode": Mode.PROTECT, "path": "/mnt"}, set()),
+        ({"far": True, "mode": Mode.PROTECT}, set()),
+        ({"far": True, "path": "/mnt"}, {DEVICES}),
         ({"mode": Mode.ADVISE}, {DEVICES}),
         ({"mode": Mode.ADVISE, "path": "/mnt"}, {DEVICES}),
         ({"path": "/mnt"}, {DEVICES}),
@@ -451,6 +452,23 @@ async def test_a_node_whose_memory_cannot_be_read_serves_its_fabric_until_it_can
         await rig.until(lambda: "[+]slices\n" in rig.report())
         assert await rig.prepare(ref)
         assert len([line for line in caplog.messages if "memory is not published" in line]) < 40
+    finally:
+        await rig.stop()
+
+
+async def test_fabric_memory_as_a_file_system_is_not_given_where_its_mount_would_be_missing(tmp_path):
+    """containerd 1.7 passes over CDI devices unless it is told otherwise: files would land on the disk."""
+    fabric = await FakeRig.open()
+    rig = Machine(tmp_path, DEFAULT_17)
+    rig.driver = rig.make(nri=rig.nri, fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    try:
+        await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        assert await rig.prepare(rig.add(claim_body("far", pods=("p1",))), 30)
+        files = claim_body("files", pods=("p2",))
+        files["status"]["allocation"]["devices"]["config"] = [parameters(fileSystem={"path": "/mnt/m"})]
+        with pytest.raises(NotReady, match="request far: this node has no devices for it: CDI is off in containerd"):
+            await rig.prepare(rig.add(files), 30)
     finally:
         await rig.stop()
 
