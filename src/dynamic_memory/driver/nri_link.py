@@ -2,9 +2,9 @@
 """The driver's connection to the container runtime: kept for ever, and not ready while it is lost.
 
 A runtime without its plugin starts containers all the same. So Prepare refuses claims while the connection is lost, and
-what the plugin must know of the node is read before it connects, never while a container waits. Where nobody has ever
-listened at the socket, or no connection came about for a minute, that is a state to live with (see `enforcement`), not
-one to wait out.
+what the plugin must know of the node is read before it connects, never while a container waits. Where there is no
+socket and there has been no connection, or where no connection came about for a minute, that is a state to live with
+(see `enforcement`), not one to wait out.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ class NriLink:
         elif self._away_since is None:
             self._away_since = clock.monotonic()
         long = self._away_since is not None and clock.monotonic() - self._away_since >= GONE
-        self._absent = long or (nobody and not self._ever)
+        # a socket at which nobody listens is a killed runtime's, which comes back
+        self._absent = long or (nobody and not self._ever and not self._socket.exists())
         self.nobody = nobody
         self._why = "" if connected else self._nobody() if nobody else why or "the runtime is not connected"
         CONNECTED.set(1 if connected else 0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 
 import msgspec
 import pytest
@@ -380,6 +381,23 @@ async def test_a_connection_that_is_lost_while_fabric_memory_is_waited_for_holds
             await task
         assert rig.record(ref).prepared is None
         assert rig.specs() == []
+    finally:
+        await rig.stop()
+
+
+async def test_a_runtime_that_was_killed_is_waited_for_by_a_driver_that_has_not_seen_it(tmp_path, monkeypatch):
+    """Its containers run on; a runtime without NRI leaves no socket."""
+    rig = Machine(tmp_path, GOOD)
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(rig.runtime.path))
+    try:
+        await rig.start()
+        await rig.until(lambda: "[-]nri: nobody listens" in rig.report())
+        assert (await given(rig, claims(rig)))[0] == set()
+        assert rig.driver._pod_lives("uid-p1")
+        monkeypatch.setattr(nri_link, "GONE", 0.0)
+        await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        assert not rig.driver._pod_lives("uid-p1")
     finally:
         await rig.stop()
 
