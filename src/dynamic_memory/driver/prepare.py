@@ -358,6 +358,8 @@ class Preparer:
             )
 
         await self._node.records.update(ref.uid, update)
+        if self._node.metadata is not None and (before is None or not before.local):
+            await asyncio.to_thread(self._node.metadata.remove, ref.uid)
 
     async def _record(
         self, ref: ClaimRef, share: ClaimShare | None, prepared: Prepared, owner: Owner | None, instead_of: str

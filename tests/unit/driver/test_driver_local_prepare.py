@@ -286,6 +286,7 @@ async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
         await rig.prepare(ref)
     assert rig.record(ref) is None
     assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+    assert list((rig.folder / "metadata").iterdir()) == [], "nobody gives back what was not prepared"
     monkeypatch.setattr(specs, "write", write)
     await rig.prepare(ref)
     (rig.folder / "cdi" / rig.specs()[0]).unlink()
@@ -293,6 +294,7 @@ async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
     with pytest.raises(NotReady):
         await rig.prepare(ref)
     assert rig.record(ref).local, "what an earlier call prepared stays"
+    assert [path.name for path in (rig.folder / "metadata").iterdir()] == [ref.uid]
 
 
 async def test_R17_a_cancelled_call_leaves_all_of_it_or_nothing(rig):
