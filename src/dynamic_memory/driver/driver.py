@@ -35,6 +35,7 @@ from dynamic_memory.driver.reports import Reporter
 from dynamic_memory.driver.unprepare import Unpreparer
 from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
+from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.interface import Host
@@ -229,9 +230,7 @@ class Driver:
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
             await self._forget_stale()
-            told = {record.uid for record in self.node.records.all() if record.prepared or record.offered}
-            for name in self.node.specs.prune(told):
-                log.info("stale CDI file removed", extra={"file": name})
+            await self._prune_specs()
             self.node.active = True
             await self._restore_specs()
             self._ready.set("node lock", True)
@@ -261,6 +260,19 @@ class Driver:
                 log.info("socket of a driver that was killed removed", extra={"path": str(path)})
         except OSError as error:
             log.warning("sockets of drivers that were killed cannot be removed", extra={"error": str(error)})
+
+    async def _prune_specs(self) -> None:
+        """Remove CDI files that no record tells of; a driver that ends may still be writing both, the record first."""
+
+        def told() -> set[str]:
+            return {record.uid for record in self.node.records.all() if record.prepared or record.offered}
+
+        found = await asyncio.to_thread(self.node.specs.found)
+        for uid in {*found.values()} - {"", *told()}:
+            with contextlib.suppress(InvalidInput):  # the name of no claim of ours
+                await self.node.records.refresh(uid)
+        for name in self.node.specs.prune(told(), found):
+            log.info("stale CDI file removed", extra={"file": name})
 
     async def _restore_specs(self) -> None:
         """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs).

@@ -338,6 +338,33 @@ async def test_R20_another_driver_prepares_and_unprepares_meanwhile(rig):
         await asyncio.wait({running})
 
 
+async def test_R20_what_a_driver_that_ends_still_prepares_keeps_its_file(rig):
+    """It answers calls in hand after it has given up the node's lock; the next one looks for stale files then."""
+    ref = rig.add(local_claim())
+    first, second = rig.driver, rig.make()
+    await rig.stop()
+    load, loads = second.node.records.load, []
+
+    async def load_and_let_the_first_one_end():
+        await load()
+        loads.append(1)
+        if len(loads) == 2:  # at the start, and with the lock
+            await rig.prepare(ref)
+            assert rig.specs()
+
+    second.node.records.load = load_and_let_the_first_one_end
+    assert rig.driver is first
+    running = asyncio.ensure_future(second.run())
+    try:
+        await rig.until(lambda: second.node.active)
+        assert len(loads) == 2
+        assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+        assert second.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
 async def test_a_claim_of_fabric_and_local_memory_is_one_claim(rig, tmp_path):
     await rig.stop()
     fabric = await FakeRig.open()
