@@ -324,8 +324,15 @@ class Driver:
         self._may_register.set()
 
     async def _resync(self) -> None:
-        """Look at everything, at first and every now and then: a watch may have missed something."""
+        """Look at everything, at first and every now and then: a watch may have missed something.
+
+        Records too: another driver of the node may have prepared a claim.
+        """
         while True:
+            try:
+                await self.node.records.load()
+            except OSError as error:
+                log.warning("records not read again", extra={"error": str(error)})
             for record in self.node.records.all():
                 self.node.queue.add(record.key)
             for claim in self.node.claims.all():
