@@ -137,10 +137,21 @@ class Specs:
         """Remove the file of a claim; it may be gone already."""
         self._path(uid).unlink(missing_ok=True)
 
-    def prune(self, keep: Iterable[str]) -> list[str]:
-        """Remove the files of all other claims, and what a killed writer left; return the names of the files."""
+    def found(self) -> dict[Path, str]:
+        """Return the files that are there, with the UID of their claim; without one, what a killed writer left."""
+        files = sorted(self._folder.glob(f"{FILE_PREFIX}*"))
+        return {path: path.stem.removeprefix(FILE_PREFIX) if path.suffix == ".json" else "" for path in files}
+
+    def prune(self, keep: Iterable[str], found: Iterable[Path] | None = None) -> list[str]:
+        """Remove the files of all other claims, and what a killed writer left; return the names of the files.
+
+        Args:
+            keep: UIDs of claims.
+            found: only files of these; default: all that are there.
+
+        """
         kept = {self._path(uid).name for uid in keep}
-        stale = [path for path in sorted(self._folder.glob(f"{FILE_PREFIX}*")) if path.name not in kept]
+        stale = [path for path in (self.found() if found is None else found) if path.name not in kept]
         for path in stale:
             path.unlink(missing_ok=True)
         return [path.name for path in stale]

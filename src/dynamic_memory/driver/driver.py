@@ -7,6 +7,7 @@ Everything it talks to is given to it, so that tests run the same driver against
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 
@@ -34,7 +35,9 @@ from dynamic_memory.driver.reports import Reporter
 from dynamic_memory.driver.unprepare import Unpreparer
 from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
+from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.interface import Fabric
+from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.interface import Host
 from dynamic_memory.host.topology import TopologyReader
 from dynamic_memory.kube.events import EventRecorder
@@ -47,6 +50,9 @@ from dynamic_memory.process.readiness import Readiness
 __all__ = ["Driver"]
 
 log = logging.getLogger(__name__)
+
+SETTLES = 2.0
+"""Seconds that slices wait for the first word of a runtime, which comes at once unless the runtime hangs."""
 
 
 class Driver:
@@ -121,9 +127,10 @@ class Driver:
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
-        self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions)
+        self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions, locks=self.node.calls)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
+        self._unread = ""
         claims.informer.subscribe(self._claim_changed)
         view.subscribe(share=self._share_changed, state=self._session_changed)
 
@@ -144,7 +151,11 @@ class Driver:
         await self.node.records.load()
         if self.node.local is not None:
             # what is not known could not be prepared, and the kubelet may ask at once
-            await self.node.local.read()
+            try:
+                await self.node.local.read()
+            except HostError as error:
+                # the fabric is served all the same; the memory is read again and again
+                self._unread = f"the node's own memory is not published: {error}"
         try:
             await self._plugin.start(self._sockets.plugin)
             async with asyncio.TaskGroup() as group:
@@ -196,6 +207,13 @@ class Driver:
                 await asyncio.to_thread(self._enforcement.look)
             self._enforcement.tell()
 
+    async def _publish_local(self, local: LocalSlices) -> None:
+        """Publish the node's own memory once it is known whether containers are held to claims of it, or soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLES):
+                await self._enforcement.settled()
+        await local.run()
+
     async def _register(self) -> None:
         await self._may_register.wait()
         await self._registration.start(self._sockets.registration)
@@ -204,13 +222,15 @@ class Driver:
         """Attach, detach and publish while this process holds the node's lock (rule 13)."""
         await self.node.claims.informer.wait_synced()
         async with self._lock.hold(self._config.identity, self._must_wait):
+            if self._nri is not None:
+                # calls of the kubelet may be in hand: nothing is given before this process is connected
+                self._nri.taken_over()
             await self.node.records.load()
+            await self._sweep()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
             await self._forget_stale()
-            prepared = {record.uid for record in self.node.records.all() if record.prepared}
-            for name in self.node.specs.prune(prepared):
-                log.info("stale CDI file removed", extra={"file": name})
+            await self._prune_specs()
             self.node.active = True
             await self._restore_specs()
             self._ready.set("node lock", True)
@@ -221,7 +241,7 @@ class Driver:
                     if self._config.fabric is not None:
                         group.create_task(self.node.windows.run())
                     if self.node.local is not None:
-                        group.create_task(self.node.local.run())
+                        group.create_task(self._publish_local(self.node.local))
                     if self._nri is not None:
                         # two plugins would set the same field of a container, which is then refused
                         group.create_task(self._nri.run())
@@ -233,6 +253,27 @@ class Driver:
             finally:
                 self.node.active = False
 
+    async def _sweep(self) -> None:
+        folders = {"plugin_folder": self._config.plugin_folder, "registry_folder": self._config.registry_folder}
+        try:
+            for path in await asyncio.to_thread(lambda: sockets.sweep(**folders)):
+                log.info("socket of a driver that was killed removed", extra={"path": str(path)})
+        except OSError as error:
+            log.warning("sockets of drivers that were killed cannot be removed", extra={"error": str(error)})
+
+    async def _prune_specs(self) -> None:
+        """Remove CDI files that no record tells of; a driver that ends may still be writing both, the record first."""
+
+        def told() -> set[str]:
+            return {record.uid for record in self.node.records.all() if record.prepared or record.offered}
+
+        found = await asyncio.to_thread(self.node.specs.found)
+        for uid in {*found.values()} - {"", *told()}:
+            with contextlib.suppress(InvalidInput):  # the name of no claim of ours
+                await self.node.records.refresh(uid)
+        for name in self.node.specs.prune(told(), found):
+            log.info("stale CDI file removed", extra={"file": name})
+
     async def _restore_specs(self) -> None:
         """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs).
 
@@ -240,17 +281,19 @@ class Driver:
         and says so: whoever changes the record after that removes the file once more.
         """
         for known in self.node.records.all():
-            if known.prepared is None or not known.local or known.prepared.tag:
+            told = known.prepared or known.offered
+            if told is None or not known.local or told.tag:
                 continue
             try:
-                if not await asyncio.to_thread(self.node.specs.says, known.uid, known.prepared.spec):
+                if not await asyncio.to_thread(self.node.specs.says, known.uid, told.spec):
                     await self.node.records.update(known.key, self._restore_spec)
             except OSError as error:
                 log.warning("CDI file not restored", extra={"uid": known.uid, "error": str(error)})
 
     def _restore_spec(self, record: ClaimRecord | None) -> ClaimRecord | None:
-        if record is not None and record.prepared is not None and record.local and not record.prepared.tag:
-            self.node.specs.write(record.uid, record.prepared.spec)
+        told = (record.prepared or record.offered) if record is not None else None
+        if record is not None and told is not None and record.local and not told.tag:
+            self.node.specs.write(record.uid, told.spec)
         return record
 
     async def _forget_stale(self) -> None:
@@ -281,8 +324,15 @@ class Driver:
         self._may_register.set()
 
     async def _resync(self) -> None:
-        """Look at everything, at first and every now and then: a watch may have missed something."""
+        """Look at everything, at first and every now and then: a watch may have missed something.
+
+        Records too: another driver of the node may have prepared a claim.
+        """
         while True:
+            try:
+                await self.node.records.load()
+            except OSError as error:
+                log.warning("records not read again", extra={"error": str(error)})
             for record in self.node.records.all():
                 self.node.queue.add(record.key)
             for claim in self.node.claims.all():
@@ -297,6 +347,8 @@ class Driver:
         if self._config.fabric is not None:
             await self.node.windows.published.wait()
         if self.node.local is not None:
+            if self._unread:
+                self._ready.set("slices", True, degraded=self._unread)
             await self.node.local.published.wait()
         self._ready.set("slices", True)
 

@@ -3,12 +3,13 @@
 
 A claim needs something of the node for what it asks:
 
-    fabric memory                     nothing
-    ordinary memory, mode `advise`    devices
-    the same as a file system         devices; the kernel keeps it to its size and nodes
-    ordinary memory otherwise         devices, limits
-    huge pages, mode `advise`         devices, limits; the kubelet gives a pod none, the plugin raises that
-    huge pages otherwise              devices, limits, huge pages
+    fabric memory                       nothing
+    fabric memory as a file system      devices
+    ordinary memory, mode `advise`      devices
+    ordinary memory as a file system    devices; the kernel keeps it to its size and nodes
+    ordinary memory otherwise           devices, limits
+    huge pages, mode `advise`           devices, limits; the kubelet gives a pod none, the plugin raises that
+    huge pages otherwise                devices, limits, huge pages
 
 Where the node lacks it (a gap) the claim is refused with the sentence that says why and how to mend it, and all others
 are given: the driver never stands still because of a node's runtime. While the connection to a runtime that has NRI is
@@ -17,6 +18,7 @@ lost, for a minute at most, all claims wait: what starts in between would start 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -81,10 +83,12 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def needs_of(grants: Sequence[Grant]) -> dict[Need, Grant]:
-    """Return what a claim needs of the node, and the first grant that does; fabric memory needs nothing."""
+    """Return what a claim needs of the node, and the first grant that does."""
     found: dict[Need, Grant] = {}
     for grant in grants:
         if grant.far:
+            if grant.path:
+                found.setdefault(Need.DEVICES, grant)
             continue
         advised = grant.mode is Mode.ADVISE
         by_kernel = bool(grant.path) and not grant.page and grant.mode is Mode.LIMIT
@@ -109,7 +113,7 @@ def gaps_of(found: Sequence[Finding], link: Link, *, real: bool = True) -> dict[
     gaps: dict[Need, list[str]] = {}
     for check in (Check.CGROUPS, Check.CONTROLLERS, Check.TOPOLOGY):
         finding = bad.get(check)
-        if finding is not None and finding.verdict is Verdict.REFUSED:
+        if finding is not None and (finding.verdict is Verdict.REFUSED or finding.missing):
             need = Need.HUGEPAGES if finding.missing == ("hugetlb",) else Need.LIMITS
             gaps.setdefault(need, []).append(finding.text)
     # of a runtime that says that it is another one containerd's file tells nothing
@@ -117,8 +121,10 @@ def gaps_of(found: Sequence[Finding], link: Link, *, real: bool = True) -> dict[
         cdi, hugetlb = bad.get(Check.RUNTIME_CDI), bad.get(Check.RUNTIME_HUGETLB)
         if cdi is not None:
             gaps.setdefault(Need.DEVICES, []).append(cdi.text)
-        # a file that cannot be read may say anything, and the default of containerd is bad
-        if hugetlb is not None and (hugetlb.verdict is Verdict.REFUSED or link.runtime):
+        # a file that cannot be read may say anything, and the default of containerd is bad; a runtime that is there and
+        # has no name is connected to another process of the driver, and may be containerd
+        there = link.wanted and not link.lost and not link.absent
+        if hugetlb is not None and (hugetlb.verdict is Verdict.REFUSED or there):
             gaps.setdefault(Need.HUGEPAGES, []).append(hugetlb.text)
     if link.absent:
         nri = bad.get(Check.RUNTIME_NRI)
@@ -147,9 +153,10 @@ class Enforcement:
         self._ready = ready
         self._real = real
         self._found: list[Finding] = []
-        self._told: Mapping[Need, str] | None = None
+        self._told: tuple[Mapping[Need, str], bool] | None = None
+        self._news = asyncio.Event()
         self.changed: Callable[[], None] = lambda: None
-        """Called when there are other gaps than before."""
+        """Called when something else is held than before."""
 
     def look(self) -> None:
         """Look at the node, and say in the log what is degraded. Blocks for a few files.
@@ -169,13 +176,13 @@ class Enforcement:
             log.log(level, "preflight: %s", finding)
         self._found = found
 
-    def why_not(self, local: Sequence[Grant]) -> str:
+    def why_not(self, given: Sequence[Grant]) -> str:
         """Return why containers cannot be held to a claim with these grants; empty if they can."""
         lost = self._connection().lost
         if lost or self._local is None or self._local.preflight != "enforce":
             return lost
         gaps = self.gaps()
-        for need, grant in needs_of(local).items():
+        for need, grant in needs_of(given).items():
             if need in gaps:
                 helps = need is Need.HUGEPAGES or (need is Need.LIMITS and not grant.page)
                 why = f"request {grant.request}: this node has no {need} for it: {gaps[need]}"
@@ -189,20 +196,33 @@ class Enforcement:
         return gaps_of(self._found, self._connection(), real=self._real)
 
     def holds(self, device: LocalDevice) -> bool:
-        """Tell whether containers are held to claims of a device."""
+        """Tell whether containers are held to claims of a device; not before that is known."""
+        if self._is_unknown():
+            return False
         gaps = self.gaps()
         return not gaps.keys() & ({Need.LIMITS, Need.HUGEPAGES} if device.page else {Need.LIMITS})
 
     def tell(self) -> None:
         """Say what has changed: in /readyz, in the log, as a metric, and to `changed`."""
-        gaps = self.gaps()
-        if self._local is None or gaps == self._told:
+        self._news.set()
+        gaps, unknown = self.gaps(), self._is_unknown()
+        if self._local is None or (gaps, unknown) == self._told:
             return
-        self._told = gaps
+        self._told = gaps, unknown
         for need in Need:
             UNENFORCED.labels(need.value).set(1 if need in gaps else 0)
         self._ready.set("enforcement", True, degraded="; ".join(f"no {need}: {why}" for need, why in gaps.items()))
         self.changed()
+
+    async def settled(self) -> None:
+        """Wait until it is known what containers are held to: a slice that says too much attracts claims."""
+        while self._is_unknown():
+            self._news.clear()
+            await self._news.wait()
+
+    def _is_unknown(self) -> bool:
+        looks = self._local is not None and self._local.preflight != "off"
+        return looks and self._link is not None and self._link.unknown
 
     def _connection(self) -> Link:
         if self._link is None:

@@ -9,7 +9,7 @@ of one claim do not share anything. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dynamic_memory.api import names
 from dynamic_memory.api.core import Container, Pod
@@ -21,7 +21,7 @@ from dynamic_memory.driver.local_devices import LocalDevice
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity, format_bytes
 
-__all__ = ["grants_of", "local_results", "owner_of"]
+__all__ = ["check_paths", "grants_of", "local_results", "owner_of"]
 
 POD_CLAIM_NAME = "resource.kubernetes.io/pod-claim-name"
 SIDECAR = "Always"
@@ -73,7 +73,7 @@ def grants_of(
                 path=config.path,
             )
         )
-    _check_paths(found)
+    check_paths(found)
     return tuple(found)
 
 
@@ -145,8 +145,13 @@ def _size(result: DeviceRequestAllocationResult, device: LocalDevice) -> int:
     return size
 
 
-def _check_paths(grants: list[Grant]) -> None:
-    """One file system for each path: neither two requests of one container, nor two sizes of pages, at one place."""
+def check_paths(grants: Sequence[Grant]) -> None:
+    """Refuse two file systems at one path.
+
+    Raises:
+        RefusedClaim: of two requests, which one container may have, or of two sizes of pages.
+
+    """
     seen: dict[str, Grant] = {}
     for grant in grants:
         if not grant.path:

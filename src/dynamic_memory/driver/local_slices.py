@@ -132,8 +132,10 @@ class LocalSlices:
                 await self.publish()
             except DynamicMemoryError as error:
                 log.warning("the node's own memory is not published", extra={"error": str(error)})
-                await clock.sleep(RETRY)
-                await self._read_again()
+                unread = self._topology is None  # then it is read first of all
+                await clock.sleep(float(self._config.rescan) if unread else RETRY)
+                if not unread:
+                    await self._read_again()
                 continue
             try:
                 async with asyncio.timeout(float(self._config.rescan)):

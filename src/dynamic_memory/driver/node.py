@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import Timing
-from dynamic_memory.driver.grants import Grant
+from dynamic_memory.driver.grants import Grant, Mode
 from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.progress import Progress
@@ -21,6 +21,7 @@ from dynamic_memory.driver.windows import Windows
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.interface import Host
 from dynamic_memory.kube.queue import WorkQueue
+from dynamic_memory.process.locks import KeyedLocks
 
 __all__ = ["Node"]
 
@@ -37,10 +38,11 @@ class Node:
         look_for_orphans: has memory that nobody knows looked for soon.
         names_of: namespace and name of claims that the kubelet spoke of, by UID.
         local: the node's own memory; None if this driver leaves it to others.
+        calls: held while one claim is prepared, unprepared or handed on, by UID.
         ledger: held while what is taken of the node's own memory is added up and recorded.
         metadata: files that describe devices inside containers; None if they are not wanted.
-        unenforced: why containers cannot be held to a claim at present, by what it takes of the node's own memory
-            (nothing, if it is of a fabric alone); empty if they can, or need not be.
+        unenforced: why containers cannot be held to a claim at present, by what it gives; empty if they can, or need
+            not be.
 
     """
 
@@ -63,8 +65,14 @@ class Node:
     names_of: dict[str, tuple[str, str]] = field(default_factory=dict)
     local: LocalSlices | None = None
     metadata: MetadataFiles | None = None
-    unenforced: Callable[[Sequence[Grant]], str] = lambda _local: ""
+    unenforced: Callable[[Sequence[Grant]], str] = lambda _given: ""
+    calls: KeyedLocks = field(default_factory=KeyedLocks)
     ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def default_mode(self) -> Mode:
+        """The mode of claims that do not choose."""
+        return self.local.config.mode if self.local is not None else Mode.LIMIT
 
     @property
     def simulated(self) -> bool:

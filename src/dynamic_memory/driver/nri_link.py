@@ -2,9 +2,9 @@
 """The driver's connection to the container runtime: kept for ever, and not ready while it is lost.
 
 A runtime without its plugin starts containers all the same. So Prepare refuses claims while the connection is lost, and
-what the plugin must know of the node is read before it connects, never while a container waits. Where nobody has ever
-listened at the socket, or no connection came about for a minute, that is a state to live with (see `enforcement`), not
-one to wait out.
+what the plugin must know of the node is read before it connects, never while a container waits. Where there is no
+socket and there has been no connection, or where no connection came about for a minute, that is a state to live with
+(see `enforcement`), not one to wait out.
 """
 
 from __future__ import annotations
@@ -112,8 +112,13 @@ class NriLink:
 
     @property
     def never(self) -> bool:
-        """Whether the runtime has no NRI: nobody has ever listened."""
-        return self.absent and not self._ever
+        """Whether the runtime has no NRI: nobody listens, and there has been no connection."""
+        return self.absent and self.nobody and not self._ever
+
+    @property
+    def unknown(self) -> bool:
+        """Whether this process cannot tell yet whether there is NRI that works."""
+        return not (self._another or self._ever or self._absent)
 
     @property
     def runtime(self) -> Runtime | None:
@@ -126,10 +131,14 @@ class NriLink:
         self._ready.set("nri", True, degraded=self.why_not())
         self.changed()
 
-    async def run(self) -> None:
-        """Stay connected until cancelled."""
+    def taken_over(self) -> None:
+        """Take note that no other process of the driver is connected any more: `run` has to connect this one."""
         self._another = False
         self._told(False, self._why)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        self.taken_over()
         try:
             await self._look()
             async with asyncio.TaskGroup() as group:
@@ -184,7 +193,8 @@ class NriLink:
         elif self._away_since is None:
             self._away_since = clock.monotonic()
         long = self._away_since is not None and clock.monotonic() - self._away_since >= GONE
-        self._absent = long or (nobody and not self._ever)
+        # a socket at which nobody listens is a killed runtime's, which comes back
+        self._absent = long or (nobody and not self._ever and not self._socket.exists())
         self.nobody = nobody
         self._why = "" if connected else self._nobody() if nobody else why or "the runtime is not connected"
         CONNECTED.set(1 if connected else 0)

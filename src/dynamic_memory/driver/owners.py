@@ -79,13 +79,19 @@ class Owners:
         """Make the pod that a claim is reserved for its owner, if the one before is gone.
 
         Returns:
-            Whether nothing is left to do.
+            Whether nothing is left to do. While a call of the kubelet for the claim is in hand, something is.
 
         Raises:
             DynamicMemoryError: the claim cannot be prepared for it, see `Preparer`.
             OSError: the record cannot be written.
 
         """
+        if self._node.calls.locked(uid):
+            return False  # it may take long, and others wait for this loop
+        async with self._node.calls(uid):
+            return await self._hand_on(uid)
+
+    async def _hand_on(self, uid: str) -> bool:
         record, claim = self._node.records.get(uid), self._node.claims.get(uid)
         wanted = self._next(record, claim) if record is not None and claim is not None else None
         if record is None or claim is None or record.owner is None or wanted is None:

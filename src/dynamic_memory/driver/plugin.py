@@ -44,6 +44,7 @@ class Plugin:
         unpreparer: of the node.
         timing: how long a call may wait.
         devices: how the node's devices are; called often.
+        locks: held during the call for a claim, by UID.
 
     """
 
@@ -53,12 +54,13 @@ class Plugin:
         unpreparer: Unpreparer,
         timing: Timing,
         devices: Callable[[], Sequence[Condition]] = tuple,
+        locks: KeyedLocks | None = None,
     ) -> None:
         self._preparer = preparer
         self._unpreparer = unpreparer
         self._timing = timing
         self._devices = devices
-        self._locks = KeyedLocks()
+        self._locks = KeyedLocks() if locks is None else locks
         self._serving: Serving | None = None
 
     async def start(self, path: Path) -> None:

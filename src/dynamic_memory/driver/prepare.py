@@ -16,16 +16,16 @@ import msgspec
 from prometheus_client import Histogram
 
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import claim_config, claims, local_claims
+from dynamic_memory.driver import claims, local_claims
 from dynamic_memory.driver.claims import ClaimShare
-from dynamic_memory.driver.grants import Grant, Mode, Owner, totals
+from dynamic_memory.driver.grants import Grant, Owner, totals
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.records import ClaimRecord, Prepared, ShareRecord
 from dynamic_memory.driver.spec import cdi_ids, far_grant, spec_of
-from dynamic_memory.errors import InvalidInput, NeverError, RetryError
+from dynamic_memory.errors import NeverError, RetryError
 from dynamic_memory.host.interface import Region
 from dynamic_memory.process import clock
 
@@ -131,12 +131,17 @@ class Preparer:
         if share is None and not local:
             # results of other drivers only: nothing of ours to do, and nothing to give
             return []
-        self._check_enforced(ref, local)
+        # what is wrong with the claim is said before the memory is waited for
+        far: tuple[Grant, ...] = ()
+        if share is not None:
+            far = (far_grant(claim, share, None, self._node.default_mode),)
+        local_claims.check_paths((*local, *far))
+        self._check_enforced(ref, (*far, *local))
         owner = await self._owner(ref, claim) if local else None
-        region = None
         if share is not None:
             region = await self._ready(ref, share) or await self._wait(ref, share, until)
-        far = (self._far(claim, share, region),) if share is not None and region is not None else ()
+            self._check_enforced(ref, (*far, *local))  # again: that may have taken long
+            far = tuple(msgspec.structs.replace(grant, numa=region.node) for grant in far)
         given = (*far, *local)
         mounts = self._node.metadata.mounts(claim, given) if self._node.metadata is not None and local else {}
         text = spec_of(ref.uid, given, simulated=self._node.simulated, mounts=mounts)
@@ -159,9 +164,9 @@ class Preparer:
         passed("prepared")
         return self._devices(share, given, ids)
 
-    def _check_enforced(self, ref: ClaimRef, local: tuple[Grant, ...]) -> None:
+    def _check_enforced(self, ref: ClaimRef, given: tuple[Grant, ...]) -> None:
         """Refuse where nobody would hold containers to the claim: a runtime starts them all the same."""
-        why = self._node.unenforced(local)
+        why = self._node.unenforced(given)
         if why:
             raise NotReady("", f"claim {ref}: containers could not be held to it: {why}")
 
@@ -185,17 +190,6 @@ class Preparer:
             )
             found.insert(1, window)
         return found
-
-    def _far(self, claim: ResourceClaim, share: ClaimShare, region: Region) -> Grant:
-        configs = claim.status.allocation.devices.config if claim.status.allocation else []
-        try:
-            config = claim_config.resolve(configs, share.request, self._default_mode())
-        except InvalidInput as error:
-            raise NotPrepared(f"request {share.request}: {error}") from error
-        return far_grant(share, region, mode=config.mode, path=config.path)
-
-    def _default_mode(self) -> Mode:
-        return self._node.local.config.mode if self._node.local is not None else Mode.LIMIT
 
     async def _local(self, ref: ClaimRef, claim: ResourceClaim) -> tuple[Grant, ...]:
         """Return what the claim takes of the node's own memory; the same again if that was recorded before."""
@@ -364,6 +358,8 @@ class Preparer:
             )
 
         await self._node.records.update(ref.uid, update)
+        if self._node.metadata is not None and (before is None or not before.local):
+            await asyncio.to_thread(self._node.metadata.remove, ref.uid)
 
     async def _record(
         self, ref: ClaimRef, share: ClaimShare | None, prepared: Prepared, owner: Owner | None, instead_of: str
@@ -371,6 +367,9 @@ class Preparer:
         local = tuple(grant for grant in prepared.grants if not grant.far)
 
         def update(record: ClaimRecord | None) -> ClaimRecord | None:
+            if instead_of and (record is None or record.owner is None or record.owner.uid != instead_of):
+                # given back meanwhile, by another process: nobody would give back what is handed on now
+                raise NotReady("", f"claim {ref} is not prepared for pod {instead_of} any more")
             if share is not None:
                 mine = record.share(share.tag) if record else None
                 if record is None or mine is None or mine.state is State.RELEASING:

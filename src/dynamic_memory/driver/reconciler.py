@@ -217,10 +217,14 @@ class Reconciler:
                 self._node.specs.write(record.uid, record.offered.spec)
             return
         share = self._actions.wanted_share(work)
-        if record.unprepare_due and share is not None and work.region is not None:
-            given = (far_grant(share, work.region),)
+        if record.unprepare_due and share is not None and work.claim is not None and work.region is not None:
+            try:
+                given = (far_grant(work.claim, share, work.region, self._node.default_mode),)
+            except claims.RefusedClaim as refusal:
+                log.warning("no CDI file", extra={"claim": record.name, "uid": record.uid, "error": str(refusal)})
+                return
             text = spec_of(record.uid, given, simulated=self._node.simulated)
-            pods = claims.pods_of(work.claim) if work.claim is not None else []
+            pods = claims.pods_of(work.claim)
             offered = Prepared(
                 tag=share.tag,
                 cdi_id=next(iter(cdi_ids(record.uid, given).values())),

@@ -42,9 +42,9 @@ class Serving:
         sockets.check_path(path)
         sockets.make_room(path)
         listening = sockets.hidden(path)
-        server.add_insecure_port(f"unix:{listening}")
-        await server.start()
         try:
+            server.add_insecure_port(f"unix:{listening}")
+            await server.start()
             mark = sockets.show(listening, path)
         except BaseException:
             await server.stop(None)

@@ -3,7 +3,8 @@
 
 With a pod UID in the names the sockets of two driver pods stand beside each other, so that a rolling update is never
 without a driver. Without one (a driver outside a pod) the names are fixed, and of two drivers the kubelet could call
-only one: the second is refused while the first one listens. A dead one's socket is removed.
+only one: the second is refused while the first one listens. A dead one's socket is removed; those of dead pods, which
+nobody takes the names of again, by whoever holds the node's lock (the kubelet would try to register them for ever).
 
 A process removes only sockets of its own. gRPC however unlinks whatever has the name that it listened at, so that is a
 hidden one (the kubelet passes over names that begin with a dot), and the socket gets its own name when it serves.
@@ -12,6 +13,7 @@ hidden one (the kubelet passes over names that begin with a dot), and the socket
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import socket
 import stat
@@ -22,11 +24,26 @@ import msgspec
 from dynamic_memory.api import names
 from dynamic_memory.errors import InvalidInput, RetryError
 
-__all__ = ["MAX_PATH", "Mark", "Served", "Sockets", "check_path", "hidden", "make_room", "remove", "show", "sockets"]
+__all__ = [
+    "MAX_PATH",
+    "Mark",
+    "Served",
+    "Sockets",
+    "check_path",
+    "hidden",
+    "make_room",
+    "remove",
+    "show",
+    "sockets",
+    "sweep",
+]
 
 MAX_PATH = 107
 """`sun_path` of Linux is 108 bytes with the zero at its end (unix(7))."""
 
+
+_PLUGIN = re.compile(r"dra(-[0-9A-Za-z-]+)?\.sock")
+_REGISTRATION = re.compile(re.escape(names.DRIVER) + r"(-[0-9A-Za-z-]+)?-reg\.sock")
 
 Mark = tuple[int, int]
 """Device and inode of a socket: its path may be another one's by now."""
@@ -153,3 +170,21 @@ def remove(path: Path, mark: Mark) -> None:
         found = path.lstat()
         if (found.st_dev, found.st_ino) == mark:
             path.unlink()
+
+
+def sweep(*, plugin_folder: Path, registry_folder: Path) -> list[Path]:
+    """Remove what killed drivers of this node left, under whatever name; return the paths.
+
+    A socket has its own name only while it serves, so that one at which nobody listens is a dead process's.
+
+    Raises:
+        OSError: a folder cannot be read, or a socket not be removed.
+
+    """
+    swept = []
+    for folder, name in ((plugin_folder, _PLUGIN), (registry_folder, _REGISTRATION)):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if name.fullmatch(path.name) and path.is_socket() and not _is_served(path):
+                path.unlink(missing_ok=True)
+                swept.append(path)
+    return swept

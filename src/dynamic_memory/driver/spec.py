@@ -17,27 +17,45 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dynamic_memory.driver import cdi, environment, grants
-from dynamic_memory.driver.claims import ClaimShare
+from dynamic_memory.api.resource import ResourceClaim
+from dynamic_memory.driver import cdi, claim_config, environment, grants
+from dynamic_memory.driver.claims import ClaimShare, RefusedClaim
 from dynamic_memory.driver.grants import Grant, Mode
+from dynamic_memory.errors import InvalidInput
 from dynamic_memory.host.interface import Region
 from dynamic_memory.host.sysfs import format_list
 
 __all__ = ["cdi_ids", "far_grant", "spec_of"]
 
 
-def far_grant(share: ClaimShare, region: Region, *, mode: Mode = Mode.LIMIT, path: str = "") -> Grant:
-    """Return the grant of a share of fabric memory that is online."""
+def far_grant(claim: ResourceClaim, share: ClaimShare, region: Region | None, default: Mode) -> Grant:
+    """Return the grant of a share of fabric memory.
+
+    Args:
+        claim: it is part of.
+        share: of the claim.
+        region: where it is online; None if it is not yet.
+        default: the mode of a claim that does not choose.
+
+    Raises:
+        RefusedClaim: the claim's configuration is not one.
+
+    """
+    configs = claim.status.allocation.devices.config if claim.status.allocation else []
+    try:
+        config = claim_config.resolve(configs, share.request, default)
+    except InvalidInput as error:
+        raise RefusedClaim(f"request {share.request}: {error}") from error
     return Grant(
         request=share.request,
         pool=share.pool,
         device=share.device,
         share_id=share.tag,
         size=share.size,
-        numa=region.node,
+        numa=region.node if region is not None else None,
         far=True,
-        mode=mode,
-        path=path,
+        mode=config.mode,
+        path=config.path,
     )
 
 

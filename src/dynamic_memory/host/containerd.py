@@ -21,11 +21,24 @@ import msgspec
 
 from dynamic_memory.errors import InvalidInput
 
-__all__ = ["SWITCHES", "RuntimeFacts", "find_line", "merge", "parse", "runtime_facts", "setup", "switch_of"]
+__all__ = [
+    "NEWEST",
+    "SWITCHES",
+    "RuntimeFacts",
+    "find_line",
+    "has_section",
+    "merge",
+    "merge_import",
+    "parse",
+    "runtime_facts",
+    "setup",
+    "switch_of",
+]
 
 NRI = "io.containerd.nri.v1.nri"
 RUNTIME = {3: "io.containerd.cri.v1.runtime", 2: "io.containerd.grpc.v1.cri"}
 NEWEST = 3
+CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
 SWITCHES = ("disable_hugetlb_controller", "disable", "enable_cdi")
 """Keys of the hugetlb controller, of NRI and of CDI."""
 _HEADER = re.compile(r"^\s*\[(?P<name>[^\[\]]+)\]\s*(?:#.*)?$")
@@ -43,6 +56,7 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
         cdi_dirs: where it looks for CDI files.
         path: of its configuration; empty if that is not known.
         places: where the keys of `SWITCHES` are set: file and line, or that they are not set there, by key.
+        imported: keys of `SWITCHES` that an imported file sets: `setup` of the configuration does not change them.
 
     """
 
@@ -50,9 +64,10 @@ class RuntimeFacts(msgspec.Struct, frozen=True, kw_only=True):
     hugetlb_disabled: bool
     nri_disabled: bool
     cdi_disabled: bool
-    cdi_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    cdi_dirs: tuple[str, ...] = CDI_DIRS
     path: str = ""
     places: dict[str, str] = {}
+    imported: frozenset[str] = frozenset()
 
 
 def parse(text: str, name: str = "config.toml") -> dict[str, Any]:
@@ -68,8 +83,21 @@ def parse(text: str, name: str = "config.toml") -> dict[str, Any]:
         raise InvalidInput(name, f"TOML ({error})") from error
 
 
+def merge_import(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with what an imported file says on top.
+
+    containerd 1.7 takes whole sections of plugins from the last file that has them (mergeConfig); containerd 2 merges
+    them. In a configuration of version 2, which either may read, nothing is believed that 1.7 would not see.
+    """
+    result = merge(base, more)
+    old, new = base.get("plugins"), more.get("plugins")
+    if base.get("version") != NEWEST and isinstance(old, Mapping) and isinstance(new, Mapping):
+        result["plugins"] = {**old, **new}
+    return result
+
+
 def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with what an imported file says on top."""
+    """Return a configuration with another one on top, table by table."""
     result = dict(base)
     for key, value in more.items():
         before = result.get(key)
@@ -88,18 +116,25 @@ def runtime_facts(config: Mapping[str, Any]) -> RuntimeFacts:
     new = version == NEWEST
     runtime = _table(config, RUNTIME[version])
     nri = _table(config, NRI)
+    dirs = runtime.get("cdi_spec_dirs")
     return RuntimeFacts(
         version=version,
         hugetlb_disabled=bool(runtime.get("disable_hugetlb_controller", True)),
         nri_disabled=bool(nri.get("disable", not new)),
         cdi_disabled=not bool(runtime.get("enable_cdi", new)),
-        cdi_dirs=tuple(runtime.get("cdi_spec_dirs", ("/etc/cdi", "/var/run/cdi"))),
+        cdi_dirs=tuple(str(folder) for folder in dirs) if isinstance(dirs, list) else CDI_DIRS,
     )
 
 
 def switch_of(key: str, version: int) -> str:
     """Return the plugin whose table has a key of `SWITCHES`."""
     return NRI if key == "disable" else RUNTIME[version]
+
+
+def has_section(config: Mapping[str, Any], plugin: str) -> bool:
+    """Tell whether a file has a section of a plugin."""
+    plugins = config.get("plugins")
+    return isinstance(plugins, Mapping) and plugin in plugins
 
 
 def find_line(text: str, plugin: str, key: str) -> int | None:
@@ -153,7 +188,7 @@ def setup(text: str, name: str = "config.toml") -> str:
 
 def _version(config: Mapping[str, Any]) -> int:
     version = config.get("version", 1 if config else NEWEST)
-    if version not in RUNTIME:
+    if not isinstance(version, int) or version not in RUNTIME:
         raise InvalidInput("version", "2 or 3, the versions of containerd 1.7 and 2", version)
     return int(version)
 

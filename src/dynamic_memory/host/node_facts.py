@@ -67,33 +67,50 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
     """Return what containerd's configuration means, imported files included; None if it cannot be read.
 
     Raises:
-        InvalidInput: it is not TOML, or of a version that is not known.
+        InvalidInput: it is not TOML in UTF-8, or of a version that is not known.
 
     """
     try:
-        texts = {path: path.read_text()}
+        texts = {path: _text(path)}
     except OSError:
         return None
     config = containerd.parse(texts[path], str(path))
     for found in _imports(path, config)[:MAX_IMPORTS]:
         try:
-            texts[found] = found.read_text()
+            texts[found] = _text(found)
         except OSError as error:
             raise InvalidInput(f"{path}: imports", "files that can be read", str(found)) from error
-        config = containerd.merge(config, containerd.parse(texts[found], str(found)))
+        config = containerd.merge_import(config, containerd.parse(texts[found], str(found)))
     facts = containerd.runtime_facts(config)
     places = {key: _place(path, texts, key, facts.version) for key in containerd.SWITCHES}
-    return msgspec.structs.replace(facts, path=str(path), places=places)
+    return msgspec.structs.replace(
+        facts,
+        path=str(path),
+        places={key: text for key, (_, text) in places.items()},
+        imported=frozenset(key for key, (file, _) in places.items() if file != path),
+    )
 
 
-def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> str:
-    """Return where a key is set, for people: the last file counts."""
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(str(path), f"UTF-8 ({error})") from error
+
+
+def _place(path: Path, texts: dict[Path, str], key: str, version: int) -> tuple[Path, str]:
+    """Return the file in which a key is set, and the place for people: the last file counts."""
     plugin = containerd.switch_of(key, version)
     for file, text in reversed(texts.items()):
         line = containerd.find_line(text, plugin, key)
         if line is not None:
-            return f"{file}, line {line}: {text.splitlines()[line - 1].strip()}"
-    return f"{path} does not set {key} in [plugins.'{plugin}']"
+            return file, f"{file}, line {line}: {text.splitlines()[line - 1].strip()}"
+        if version != containerd.NEWEST and file != path and containerd.has_section(containerd.parse(text), plugin):
+            return file, (
+                f"{file} does not set {key} in [plugins.'{plugin}'], and containerd 1.7 takes that section instead of "
+                f"the one of {path}"
+            )
+    return path, f"{path} does not set {key} in [plugins.'{plugin}']"
 
 
 def _imports(path: Path, config: dict[str, Any]) -> list[Path]:

@@ -140,10 +140,11 @@ def _v1_controllers(mounts: CgroupMounts) -> list[Finding]:
     if not missing:
         return [_finding(Check.CONTROLLERS, Verdict.PASS, f"version 1 has {', '.join(CONTROLLERS)}")]
     return [
-        _finding(
-            Check.CONTROLLERS,
-            Verdict.DEGRADED,
-            f"version 1 has no {', '.join(missing)}: {_lost(missing)}; mount them, and enable them in the kernel",
+        Finding(
+            check=Check.CONTROLLERS,
+            verdict=Verdict.DEGRADED,
+            text=f"version 1 has no {', '.join(missing)}: {_lost(missing)}; mount them, and enable them in the kernel",
+            missing=tuple(missing),
         )
     ]
 
@@ -200,8 +201,6 @@ def _runtime(facts: NodeFacts) -> list[Finding]:
                 "off); name the file with --containerd-config (local.containerdConfig of the driver)",
             )
         ]
-    command = f"dynamic-memory setup-runtime {runtime.path}".rstrip()
-    mend = f"run `{command}` on the node and restart containerd"
     found = []
     if runtime.hugetlb_disabled:
         found.append(
@@ -209,18 +208,25 @@ def _runtime(facts: NodeFacts) -> list[Finding]:
                 Check.RUNTIME_HUGETLB,
                 Verdict.REFUSED,
                 f"containerd has disable_hugetlb_controller on, its default{_at(runtime, HUGETLB_SWITCH)}: "
-                f"limits of huge pages, the kubelet's and ours, silently vanish; {mend}",
+                "limits of huge pages, the kubelet's and ours, silently vanish; "
+                f"{_mend(runtime, HUGETLB_SWITCH, 'false')}",
             )
         )
     else:
         found.append(_finding(Check.RUNTIME_HUGETLB, Verdict.PASS, "containerd sets limits of huge pages"))
     if runtime.nri_disabled:
-        text = f"NRI is off in containerd{_at(runtime, 'disable')}: containers are neither placed nor limited; {mend}"
+        text = (
+            f"NRI is off in containerd{_at(runtime, 'disable')}: containers are neither placed nor limited; "
+            f"{_mend(runtime, 'disable', 'false')}"
+        )
         found.append(_finding(Check.RUNTIME_NRI, Verdict.REFUSED, text))
     else:
         found.append(_finding(Check.RUNTIME_NRI, Verdict.PASS, "NRI is on in containerd"))
     if runtime.cdi_disabled:
-        text = f"CDI is off in containerd{_at(runtime, 'enable_cdi')}: containers do not learn of their claims; {mend}"
+        text = (
+            f"CDI is off in containerd{_at(runtime, 'enable_cdi')}: containers do not learn of their claims; "
+            f"{_mend(runtime, 'enable_cdi', 'true')}"
+        )
         found.append(_finding(Check.RUNTIME_CDI, Verdict.REFUSED, text))
     else:
         found.append(_finding(Check.RUNTIME_CDI, Verdict.PASS, "CDI is on in containerd"))
@@ -230,6 +236,13 @@ def _runtime(facts: NodeFacts) -> list[Finding]:
 def _at(runtime: RuntimeFacts, key: str) -> str:
     place = runtime.places.get(key, "")
     return f" ({place})" if place else ""
+
+
+def _mend(runtime: RuntimeFacts, key: str, good: str) -> str:
+    if key in runtime.imported:
+        return f"set `{key} = {good}` there and restart containerd"
+    command = f"dynamic-memory setup-runtime {runtime.path}".rstrip()
+    return f"run `{command}` on the node and restart containerd"
 
 
 def _topology(facts: NodeFacts) -> Finding:

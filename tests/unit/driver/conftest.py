@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ def claim_body(
 
 
 def allocation(
-    *, node: str = NODE, size: str = "512Mi", tag: str = "", pods: tuple[str, ...] = ("p1",)
+    *,
+    node: str = NODE,
+    size: str = "512Mi",
+    tag: str = "",
+    pods: tuple[str, ...] = ("p1",),
+    config: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The status of an allocated claim."""
     return {
@@ -74,6 +80,7 @@ def allocation(
                 "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]
             },
             "devices": {
+                "config": list(config),
                 "results": [
                     {
                         "request": "far",
@@ -93,7 +100,7 @@ def allocation(
                         "shareID": str(uuid.uuid4()),
                         "consumedCapacity": {"size": size, "extents": "1"},
                     },
-                ]
+                ],
             },
         },
         "reservedFor": [{"resource": "pods", "name": pod, "uid": f"uid-{pod}"} for pod in pods],

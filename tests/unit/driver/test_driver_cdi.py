@@ -68,6 +68,7 @@ def test_prune_takes_only_what_is_ours_and_stale(tmp_path):
     specs.write("stale", "s")
     (tmp_path / "dra.memory-claim-kept.123.tmp").write_text("half")
     (tmp_path / "nvidia.com-gpu.json").write_text("theirs")
+    assert specs.prune(["kept"], []) == []
     assert specs.prune(["kept"]) == ["dra.memory-claim-kept.123.tmp", "dra.memory-claim-stale.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dra.memory-claim-kept.json", "nvidia.com-gpu.json"]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.unit.driver.local_rig import parameters
 
 from dynamic_memory.api.kinds import PODS
+from dynamic_memory.driver.claims import RefusedClaim
 from dynamic_memory.driver.prepare import ClaimRef
 from dynamic_memory.driver.settings import settings_of
 from dynamic_memory.driver.unprepare import StillHeld
@@ -152,8 +154,11 @@ async def test_a_claim_allocated_anew_gives_the_old_share_back_and_takes_the_new
     assert await rig.extents() == [rig.tag()]
 
 
-async def forced(rig):
-    """A claim whose first pod was deleted by force while the kernel holds its memory, and which has a second one."""
+async def forced(rig, config=()):
+    """A claim whose first pod was deleted by force while the kernel holds its memory, and which has a second one.
+
+    The second one's allocation has this configuration.
+    """
     await rig.start()
     ref = await rig.attached()
     await rig.prepare(ref)
@@ -162,7 +167,7 @@ async def forced(rig):
     rig.api.deallocate()
     with pytest.raises(StillHeld):
         await rig.unprepare(ref, seconds=1)
-    rig.api.allocate(pods=("p2",))
+    rig.api.allocate(pods=("p2",), config=config)
     rig.api.set_pod("p2")
     await rig.until(lambda: rig.api.conditions()["Attached"] == ("True", "ExtentOnline"))
     return ref, old, rig.tag()
@@ -219,6 +224,28 @@ async def test_a_pod_that_the_kubelet_does_not_prepare_finds_its_share_in_the_cd
     await rig.start()
     await rig.until(path.exists)
     assert path.read_text() == text
+
+
+async def test_a_pod_that_the_kubelet_does_not_prepare_gets_the_file_system_of_its_claim(rig):
+    ref, _, new = await forced(rig, config=[parameters(mode="protect", fileSystem={"path": "/mnt/far"})])
+    path = rig.folder / "cdi" / f"dra.memory-claim-{ref.uid}.json"
+    await rig.until(path.exists)
+    text = path.read_text()
+    assert new in text
+    assert '"/mnt/far"' in text
+    rig.host.busy = ""
+    await rig.prepare(ref)
+    assert path.read_text() == text
+
+
+async def test_no_cdi_file_is_written_for_a_claim_that_is_configured_in_a_way_that_nobody_understands(rig, caplog):
+    ref, _, _ = await forced(rig, config=[parameters(mode="protekt")])
+    await clock.sleep(20)
+    assert rig.specs() == []
+    assert "no CDI file" in caplog.text
+    rig.host.busy = ""
+    with pytest.raises(RefusedClaim, match=r"request far.*mode"):
+        await rig.prepare(ref)
 
 
 async def test_no_cdi_file_is_written_for_a_claim_that_the_kubelet_has_given_back(rig):

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 
+import msgspec
 import pytest
 from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, Node, put
@@ -20,8 +22,10 @@ from dynamic_memory.driver.enforcement import Link, Need, gaps_of, needs_of
 from dynamic_memory.driver.grants import Grant, Mode
 from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.host import containerd
+from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.preflight import Check, Finding, Verdict
 from dynamic_memory.process.backoff import Backoff
+from dynamic_memory.process.config import Seconds
 
 CONNECTED = Link(wanted=True, runtime="containerd")
 DEVICES, LIMITS, HUGEPAGES = Need.DEVICES, Need.LIMITS, Need.HUGEPAGES
@@ -35,7 +39,8 @@ def grant(**how):
     ("how", "needs"),
     [
         ({"far": True}, set()),
-        ({"far": True, "mode": Mode.PROTECT, "path": "/mnt"}, set()),
+        ({"far": True, "mode": Mode.PROTECT}, set()),
+        ({"far": True, "path": "/mnt"}, {DEVICES}),
         ({"mode": Mode.ADVISE}, {DEVICES}),
         ({"mode": Mode.ADVISE, "path": "/mnt"}, {DEVICES}),
         ({"path": "/mnt"}, {DEVICES}),
@@ -67,6 +72,9 @@ def finding(check, verdict=Verdict.REFUSED, missing=()):
         ([finding(Check.CGROUPS, Verdict.DEGRADED)], CONNECTED, set()),
         ([finding(Check.CONTROLLERS, missing=("cpuset", "hugetlb"))], CONNECTED, {LIMITS}),
         ([finding(Check.CONTROLLERS, missing=("hugetlb",))], CONNECTED, {HUGEPAGES}),
+        # version 1 is good enough, but not without the controller
+        ([finding(Check.CONTROLLERS, Verdict.DEGRADED, missing=("cpuset",))], CONNECTED, {LIMITS}),
+        ([finding(Check.CONTROLLERS, Verdict.DEGRADED, missing=("hugetlb",))], CONNECTED, {HUGEPAGES}),
         ([finding(Check.TOPOLOGY)], CONNECTED, {LIMITS}),
         # a runtime that is connected has NRI, whatever its file says
         ([finding(Check.RUNTIME_NRI)], CONNECTED, set()),
@@ -75,6 +83,9 @@ def finding(check, verdict=Verdict.REFUSED, missing=()):
         # of containerd's file nothing is known: its default is bad
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], CONNECTED, {HUGEPAGES}),
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, absent="nobody"), {LIMITS}),
+        # another process of the driver knows which runtime it is, this one does not
+        ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True), {HUGEPAGES}),
+        ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, lost="it restarts"), set()),
         # another runtime has nothing to do with containerd's file
         (
             [finding(Check.RUNTIME_HUGETLB), finding(Check.RUNTIME_CDI), finding(Check.RUNTIME_NRI)],
@@ -296,10 +307,99 @@ async def test_O7_a_runtime_that_refuses_the_plugin_does_not_stop_the_node(tmp_p
         got, why = await given(rig, claims(rig))
         assert got == WITHOUT_LIMITS
         assert "NRI does not work with this runtime" in why["limit"]
+        assert rig.driver._pod_lives("uid-p1"), "this runtime cannot be asked, and may run containers"
     finally:
         await rig.stop()
         server.close()
         await server.wait_closed()
+
+
+async def test_a_file_of_containerd_that_is_not_text_does_not_stop_the_driver(tmp_path):
+    rig = Machine(tmp_path, None)
+    rig.toml.write_bytes(b"version = 3\n# \xff\n")
+    await rig.runtime.start()
+    try:
+        await rig.start()
+        await rig.until(lambda: "[+]nri\n" in rig.report())
+        got, why = await given(rig, claims(rig))
+        assert got == ALL - {"huge pages"}
+        assert f"{rig.toml} cannot be understood" in why["huge pages"]
+    finally:
+        await rig.stop()
+        await rig.runtime.stop()
+
+
+async def test_nothing_is_said_to_be_enforced_before_that_is_known(tmp_path):
+    """A claim that asks for it would be allocated here, and never prepared."""
+    rig = Machine(tmp_path, GOOD)
+    answers = asyncio.Event()
+
+    async def answer_late(_reader, writer):
+        await answers.wait()
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer_late, rig.runtime.path)
+    try:
+        await rig.start()
+        assert not rig.enforced("numa0-4ki")
+        assert not rig.enforced("numa0-2mi")
+    finally:
+        answers.set()
+        await rig.stop()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_connection_that_is_lost_while_fabric_memory_is_waited_for_holds_the_claim_back(tmp_path):
+    fabric = await FakeRig.open()
+    rig = Machine(tmp_path, GOOD)
+    rig.driver = rig.make(nri=None, fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    why = [""]
+    rig.driver.node.unenforced = lambda _local: why[0]
+    try:
+        await rig.until(lambda: rig.driver.node.active)
+        body = claim_body("mixed", pods=("p2",))
+        body["status"]["allocation"]["devices"]["results"].append(result(request="near", size="2Mi"))
+        ref = rig.add(body)
+        wait = rig.driver._plugin._preparer._wait
+
+        async def lost_meanwhile(*arguments):
+            region = await wait(*arguments)
+            why[0] = "the runtime is not connected"
+            return region
+
+        async def not_at_once(*_arguments):
+            return None
+
+        rig.driver._plugin._preparer._wait = lost_meanwhile
+        ready, rig.driver._plugin._preparer._ready = rig.driver._plugin._preparer._ready, not_at_once
+        task = asyncio.create_task(rig.prepare(ref, 30))
+        await rig.until(lambda: rig.driver.node.progress)
+        rig.driver._plugin._preparer._ready = ready
+        with pytest.raises(NotReady, match="the runtime is not connected"):
+            await task
+        assert rig.record(ref).prepared is None
+        assert rig.specs() == []
+    finally:
+        await rig.stop()
+
+
+async def test_a_runtime_that_was_killed_is_waited_for_by_a_driver_that_has_not_seen_it(tmp_path, monkeypatch):
+    """Its containers run on; a runtime without NRI leaves no socket."""
+    rig = Machine(tmp_path, GOOD)
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(rig.runtime.path))
+    try:
+        await rig.start()
+        await rig.until(lambda: "[-]nri: nobody listens" in rig.report())
+        assert (await given(rig, claims(rig)))[0] == set()
+        assert rig.driver._pod_lives("uid-p1")
+        monkeypatch.setattr(nri_link, "GONE", 0.0)
+        await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        assert not rig.driver._pod_lives("uid-p1")
+    finally:
+        await rig.stop()
 
 
 async def test_without_nri_the_api_alone_says_whether_a_pod_lives(tmp_path):
@@ -348,6 +448,87 @@ async def test_fabric_claims_work_without_nri_and_mixed_ones_go_by_their_local_p
         assert await rig.prepare(rig.add(mixed), 30)
     finally:
         await rig.stop()
+
+
+async def test_a_node_whose_memory_cannot_be_read_serves_its_fabric_until_it_can(tmp_path, caplog):
+    """A kernel without NUMA has no nodes."""
+    fabric = await FakeRig.open()
+    rig = Machine(tmp_path, GOOD)
+    nodes = rig.root / "sys/devices/system/node"
+    nodes.rename(tmp_path / "node")
+    rig.local = msgspec.structs.replace(rig.local, rescan=Seconds(0.2))
+    rig.driver = rig.make(nri=rig.nri, fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    try:
+        await rig.until(lambda: "[+]slices (degraded): the node's own memory is not published" in rig.report())
+        assert await rig.prepare(rig.add(claim_body("far", pods=("p1",))), 30)
+        ref = rig.add(local_claim(result(size="2Mi"), config=[parameters(mode="advise")], pods=("p2",)))
+        with pytest.raises(HostError, match="at least one NUMA node"):
+            await rig.prepare(ref)
+        assert rig.record(ref) is None
+        (tmp_path / "node").rename(nodes)
+        await rig.until(lambda: "[+]slices\n" in rig.report())
+        assert await rig.prepare(ref)
+        assert len([line for line in caplog.messages if "memory is not published" in line]) < 40
+    finally:
+        await rig.stop()
+
+
+async def test_fabric_memory_as_a_file_system_is_not_given_where_its_mount_would_be_missing(tmp_path):
+    """containerd 1.7 passes over CDI devices unless it is told otherwise: files would land on the disk."""
+    fabric = await FakeRig.open()
+    rig = Machine(tmp_path, DEFAULT_17)
+    rig.driver = rig.make(nri=rig.nri, fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    try:
+        await rig.until(lambda: "[+]nri (degraded)" in rig.report())
+        assert await rig.prepare(rig.add(claim_body("far", pods=("p1",))), 30)
+        files = claim_body("files", pods=("p2",))
+        files["status"]["allocation"]["devices"]["config"] = [parameters(fileSystem={"path": "/mnt/m"})]
+        with pytest.raises(NotReady, match="request far: this node has no devices for it: CDI is off in containerd"):
+            await rig.prepare(rig.add(files), 30)
+    finally:
+        await rig.stop()
+
+
+async def test_a_second_driver_holds_back_what_depends_on_a_runtime_that_it_does_not_know(tmp_path):
+    async with machine(tmp_path, None, listens=True) as rig:
+        refs = claims(rig)
+        first, second = rig.driver, rig.make(nri=rig.nri)
+        task = asyncio.create_task(second.run())
+        try:
+            await rig.until(lambda: "[+]nri" in second._ready.report())
+            rig.driver = second
+            assert (await given(rig, refs))[0] == ALL - {"huge pages"}
+        finally:
+            rig.driver = first
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_a_driver_that_takes_over_gives_nothing_before_it_is_connected(tmp_path):
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        second = rig.make(nri=rig.nri)
+        task = asyncio.create_task(second.run())
+        try:
+            await rig.until(lambda: "[+]nri" in second._ready.report())
+            load, seen = second.node.records.load, []
+
+            async def look() -> None:
+                seen.append(second.node.unenforced(()))
+                await load()
+
+            second.node.records.load = look
+            await rig.stop()
+            await rig.until(lambda: second.node.active)
+            assert seen[0], "the process that was connected is gone"
+            second._nri.stub._backoff = Backoff(initial=0.01, maximum=0.05)
+            await rig.until(lambda: not second.node.unenforced(()))
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 async def test_a_second_driver_does_not_give_what_the_first_would_refuse(tmp_path):

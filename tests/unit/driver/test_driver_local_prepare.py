@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import uuid
 
 import pytest
 from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, set_pages
 from tests.unit.driver.conftest import claim_body
-from tests.unit.driver.local_rig import LocalRig, env, local_claim, pod_body, result, spec
+from tests.unit.driver.local_rig import LocalRig, env, local_claim, parameters, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
@@ -285,6 +286,7 @@ async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
         await rig.prepare(ref)
     assert rig.record(ref) is None
     assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+    assert list((rig.folder / "metadata").iterdir()) == [], "nobody gives back what was not prepared"
     monkeypatch.setattr(specs, "write", write)
     await rig.prepare(ref)
     (rig.folder / "cdi" / rig.specs()[0]).unlink()
@@ -292,6 +294,7 @@ async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
     with pytest.raises(NotReady):
         await rig.prepare(ref)
     assert rig.record(ref).local, "what an earlier call prepared stays"
+    assert [path.name for path in (rig.folder / "metadata").iterdir()] == [ref.uid]
 
 
 async def test_R17_a_cancelled_call_leaves_all_of_it_or_nothing(rig):
@@ -330,6 +333,35 @@ async def test_R20_another_driver_prepares_and_unprepares_meanwhile(rig):
         assert len(await preparer.prepare(other, until)) == 1
         await unpreparer.unprepare(ref, until)
         assert second.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_R20_what_a_driver_that_ends_still_prepares_keeps_its_file(rig):
+    """It answers calls in hand after it has given up the node's lock; the next one looks for stale files then."""
+    ref = rig.add(local_claim())
+    first, second = rig.driver, rig.make()
+    await rig.stop()
+    load, loads = second.node.records.load, []
+
+    async def load_and_let_the_first_one_end():
+        await load()
+        loads.append(1)
+        if len(loads) == 2:  # at the start, and with the lock
+            await rig.prepare(ref)
+            assert rig.specs()
+
+    second.node.records.load = load_and_let_the_first_one_end
+    assert rig.driver is first
+    running = asyncio.ensure_future(second.run())
+    try:
+        await rig.until(lambda: second.node.active)
+        assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+        assert second.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+        # and what it prepares after that comes to be known
+        await rig.prepare(rig.add(local_claim(name="late", pods=("p2",))))
+        await rig.until(lambda: second.node.records.taken("n1/mem", "numa0-4ki") == 1024 * MIB, 100)
     finally:
         running.cancel()
         await asyncio.wait({running})
@@ -395,7 +427,7 @@ async def forced_mixed(rig, monkeypatch, *, busy=""):
 
 
 async def test_S4_a_claim_of_fabric_and_local_memory_is_handed_on_whole_and_only_when_its_pod_has_ended(
-    rig, monkeypatch
+    rig, monkeypatch, caplog
 ):
     fabric, alive, ref, old = await forced_mixed(rig, monkeypatch)
     await clock.sleep(10)
@@ -416,6 +448,13 @@ async def test_S4_a_claim_of_fabric_and_local_memory_is_handed_on_whole_and_only
     assert old not in text
     assert "numa2-4ki" in text
     # what is handed on is remembered: over a restart, and a reboot, which loses the files
+    await rig.stop()
+    caplog.set_level(logging.INFO)
+    rig.driver = rig.make(fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    await rig.until(lambda: rig.driver.node.active)
+    assert "stale CDI file removed" not in caplog.text
+    assert rig.specs()
     await rig.stop()
     (rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").unlink()
     rig.driver = rig.make(fabric=fabric.as_node("n1"))
@@ -464,6 +503,40 @@ async def test_S4_a_claim_of_both_that_keeps_its_allocation_is_handed_on(rig, mo
     assert settings.settings_of(rig.record(ref)).may_use("uid-p2", "app", f"{ref.uid}.far")
     await rig.unprepare(ref, 40)
     assert rig.record(ref) is None or not rig.record(ref).local
+
+
+async def test_the_file_of_a_claim_that_lost_its_fabric_memory_when_it_was_handed_on_comes_back(rig, monkeypatch):
+    """An alternative without a fabric was allocated to the second pod."""
+    fabric = await start_with_fabric(rig)
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
+    ref = rig.add(mixed())
+    await rig.prepare(ref, 40)
+    rig.api.remove(PODS, "p1", "app")
+    rig.add(local_claim(result("near"), uid=ref.uid, name=ref.name, pods=("p2",)))
+    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2" and not rig.record(ref).shares)
+    assert rig.record(ref).offered, "nobody asked for it"
+    text = json.dumps(spec(rig, ref))
+    await rig.stop()
+    (rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").unlink()
+    rig.driver = rig.make(fabric=fabric.as_node("n1"))
+    rig._task = asyncio.create_task(rig.driver.run())
+    await rig.until(rig.specs)
+    assert json.dumps(spec(rig, ref)) == text
+
+
+async def test_what_is_wrong_with_a_claim_of_both_is_said_before_the_fabric_is_waited_for(rig):
+    await start_with_fabric(rig)
+    both = mixed()
+    both["status"]["allocation"]["devices"]["config"] = [parameters(fileSystem={"path": "/mnt/m"})]
+    both["status"]["allocation"]["devices"]["results"][0]["device"] = "nowhere"
+    ref = rig.add(both)
+    with pytest.raises(RefusedClaim, match="requests near and far both want /mnt/m"):
+        await rig.prepare(ref, 40)
+    far = [parameters(fileSystem={"path": "mnt"}) | {"requests": ["far"]}]
+    both["status"]["allocation"]["devices"]["config"] = far
+    ref = rig.add(both)
+    with pytest.raises(RefusedClaim, match=r"request far: .*fileSystem.path"):
+        await rig.prepare(ref, 40)
 
 
 async def test_an_api_server_that_does_not_answer_prepares_nothing(rig):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.unit.driver.local_rig import LocalRig, env, local_claim, pod_body, result, spec
 
@@ -120,6 +122,72 @@ async def test_S4_a_claim_is_handed_on_when_its_pod_was_removed_by_force(rig, mo
     assert [grant.device for grant in rig.record(ref).local] == ["numa2-4ki"], "as it is allocated now"
     assert env(rig, ref)[f"DRAMEMORY_{ref.uid}_NUMANodes"] == "2"
     assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
+
+
+async def removed_by_force(rig, monkeypatch):
+    """A claim whose first pod is gone, reserved for a second one; nobody hands it on but the test."""
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    await rig.start()  # within the test, whose time is virtual
+    monkeypatch.setattr(rig.driver._owners, "changed", lambda _claim: None)
+    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.remove(PODS, "p1", "app")
+    rig.api.reserve("p2", name="near")
+    await rig.until(lambda: rig.driver.node.claims.get(ref.uid).status.reserved_for[0].name == "p2")
+    return ref
+
+
+@pytest.mark.parametrize("step", ["_owner", "_record"])
+async def test_what_is_handed_on_while_it_is_given_back_is_not_kept_for_nobody(rig, monkeypatch, step):
+    """The kubelet knows nothing of the second pod then, and would never give its part back."""
+    ref = await removed_by_force(rig, monkeypatch)
+    preparer, plugin = rig.driver._plugin._preparer, rig.driver._plugin
+    carry_out, reached, go_on = getattr(preparer, step), asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments):
+        done = await carry_out(*arguments)
+        reached.set()
+        await go_on.wait()
+        return done
+
+    monkeypatch.setattr(preparer, step, slow)
+    handing = asyncio.ensure_future(rig.driver._owners.hand_on(ref.uid))
+    await reached.wait()
+    given_back = asyncio.ensure_future(plugin._one(ref, clock.monotonic() + 30, plugin._unprepare))
+    await clock.sleep(1)
+    go_on.set()
+    await asyncio.wait({handing, given_back})
+    assert given_back.result() == ((), "")
+    assert handing.exception() is None
+    assert rig.record(ref) is None
+    assert rig.specs() == []
+
+
+async def test_a_claim_that_another_process_gave_back_is_not_handed_on(rig, monkeypatch):
+    ref = await removed_by_force(rig, monkeypatch)
+    preparer = rig.driver._plugin._preparer
+    owner = preparer._owner
+
+    async def meanwhile(*arguments):
+        await rig.unprepare(ref)
+        return await owner(*arguments)
+
+    monkeypatch.setattr(preparer, "_owner", meanwhile)
+    with pytest.raises(NotReady, match="uid-p1"):
+        await rig.driver._owners.hand_on(ref.uid)
+    assert rig.record(ref) is None
+    assert rig.specs() == []
+    assert await rig.driver._owners.hand_on(ref.uid), "nothing is left to do"
+
+
+async def test_a_claim_that_the_kubelet_asks_about_is_handed_on_later(rig, monkeypatch):
+    ref = await removed_by_force(rig, monkeypatch)
+    async with rig.driver.node.calls(ref.uid):
+        assert not await rig.driver._owners.hand_on(ref.uid)
+    assert await rig.driver._owners.hand_on(ref.uid)
+    assert rig.record(ref).owner.uid == "uid-p2"
 
 
 async def test_a_full_disk_delays_handing_on_and_ends_nothing_else(rig, monkeypatch):

@@ -14,6 +14,7 @@ from dynamic_memory.driver import sockets
 from dynamic_memory.driver.config import Timing
 from dynamic_memory.driver.plugin import Plugin
 from dynamic_memory.driver.registration import Registration
+from dynamic_memory.driver.serving import Serving
 from dynamic_memory.errors import InvalidInput
 
 
@@ -148,6 +149,54 @@ async def test_one_of_two_that_start_at_once_serves(kind, monkeypatch):
                     pytest.fail("two serve")
             assert names_in(folder) == ["dra.sock"], "nothing else is left"
             await answers(path)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="dm-") as folder:
+        server, reached = grpc.aio.server(), asyncio.Event()
+        start = server.start
+
+        async def slow():
+            await start()
+            reached.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(server, "start", slow)
+        task = asyncio.create_task(Serving.start(server, Path(folder) / "dra.sock"))
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert names_in(folder) == []
+
+
+def test_sockets_of_pods_that_were_killed_are_removed_and_no_others(tmp_path):
+    """Each pod has names of its own: nobody else would ever remove them."""
+    plugins, registry = tmp_path / "p", tmp_path / "r"
+    with contextlib.ExitStack() as stack:
+
+        def bind(path, *, alive):
+            path.parent.mkdir(exist_ok=True)
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(str(path))
+            server.listen()
+            if alive:
+                stack.enter_context(server)
+            else:
+                server.close()
+
+        gone = [plugins / "dra-u1.sock", registry / "dra.memory-u1-reg.sock", plugins / "dra.sock"]
+        kept = [plugins / "dra-u2.sock", registry / "dra.memory-u2-reg.sock"]
+        others = [registry / "dra.memory.example-reg.sock", registry / "gpu.example.com-u1-reg.sock"]
+        for path in (*gone, *others):
+            bind(path, alive=False)
+        for path in kept:
+            bind(path, alive=True)
+        (plugins / "dra-note.sock").write_text("precious")
+        assert sockets.sweep(plugin_folder=plugins, registry_folder=registry) == sorted(gone)
+        assert [path for path in gone if path.exists()] == []
+        assert all(path.exists() for path in (*kept, *others, plugins / "dra-note.sock"))
+        assert sockets.sweep(plugin_folder=tmp_path / "none", registry_folder=tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("kind", ["plugin", "registration"])

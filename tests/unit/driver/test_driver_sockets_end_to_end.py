@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import tempfile
 from pathlib import Path
 
@@ -46,8 +47,15 @@ async def test_a_pod_gets_its_memory_and_gives_it_back(short):
     host = open_host(config.host)
     driver = Driver(config, kube=kube, fabric=rig.as_node("n1"), host=host, ready=ready)
     kubelet = FakeKubelet(config.registry_folder)
+    config.registry_folder.mkdir(parents=True)
+    killed = config.registry_folder / "dra.memory-00000000-2222-3333-4444-555555555555-reg.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(killed))
     task = asyncio.create_task(driver.run())
     try:
+        async with asyncio.timeout(10):
+            while killed.exists():  # the kubelet would try it for ever
+                await clock.sleep(0.05)
         await kubelet.register()
         body = kube.put(RESOURCE_CLAIMS, claim_body())
         claim = ("app", "far", body["metadata"]["uid"])

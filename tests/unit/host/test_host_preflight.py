@@ -154,6 +154,45 @@ def test_where_a_switch_is_set_is_told_with_file_and_line(tmp_path):
     assert read_runtime(main).places["disable"] == f"{more}, line 2: disable = false", "the last file counts"
 
 
+def test_containerd_1_7_takes_the_section_of_an_imported_file_instead_of_that_of_the_main_one(tmp_path):
+    """services/server/config/config.go, mergeConfig: sections of plugins are replaced; containerd 2 merges them."""
+    main, more = tmp_path / "config.toml", tmp_path / "conf.d/99-gpu.toml"
+    section = "[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.gpu]\nruntime_type = 'io.containerd.runc.v2'\n"
+    put(main, f"imports = ['{tmp_path}/conf.d/*.toml']\n{containerd.setup(V2_DEFAULT)}")
+    put(more, f"version = 2\n{section}")
+    facts = read_runtime(main)
+    assert (facts.hugetlb_disabled, facts.cdi_disabled, facts.nri_disabled) == (True, True, False)
+    assert facts.places["enable_cdi"] == (
+        f"{more} does not set enable_cdi in [plugins.'io.containerd.grpc.v1.cri'], and containerd 1.7 takes that "
+        f"section instead of the one of {main}"
+    )
+    assert facts.imported == {"disable_hugetlb_controller", "enable_cdi"}
+    put(main, f"imports = ['{tmp_path}/conf.d/*.toml']\n{containerd.setup(V3_DEFAULT)}")
+    put(more, section.replace("grpc.v1.cri", "cri.v1.runtime"))
+    assert read_runtime(main).hugetlb_disabled is False
+
+
+def test_a_switch_of_an_imported_file_is_to_be_mended_there(tmp_path):
+    """The command edits one file, and says of the main one that there is nothing to change."""
+    main, more = tmp_path / "config.toml", tmp_path / "more.toml"
+    good = containerd.setup("")
+    put(main, f"imports = ['{more}']\n{good}")
+    put(more, "[plugins.'io.containerd.cri.v1.runtime']\ndisable_hugetlb_controller = true\nenable_cdi = false\n")
+    build(tmp_path, [Node(0, GIB)])
+    found = {finding.check: finding.text for finding in findings(read_facts(tmp_path, containerd=main))}
+    for check, mend in (
+        (Check.RUNTIME_HUGETLB, "set `disable_hugetlb_controller = false` there and restart containerd"),
+        (Check.RUNTIME_CDI, "set `enable_cdi = true` there and restart containerd"),
+    ):
+        assert str(more) in found[check]
+        assert mend in found[check]
+        assert "setup-runtime" not in found[check]
+    put(more, more.read_text().replace("= true", "= false").replace("enable_cdi = false", "enable_cdi = true"))
+    assert {
+        finding.check for finding in findings(read_facts(tmp_path, containerd=main)) if "there" in finding.text
+    } == set()
+
+
 REAL = """\
 # written by the administrator
 version = 3
