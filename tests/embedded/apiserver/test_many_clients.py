@@ -16,6 +16,7 @@ import pytest
 from tests.embedded.support.client import Client
 from tests.embedded.support.servers import Running, running
 
+from dynamic_memory.embedded.apiserver import records
 from dynamic_memory.embedded.apiserver.records import Record
 from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.watch import Selection
@@ -33,7 +34,11 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
-        form, takes, counts = Record.form, Selection.takes, self.counts
+        encode, form, takes, counts = records.encode, Record.form, Selection.takes, self.counts
+
+        def stored(obj):
+            counts["encoded"] += 1
+            return encode(obj)
 
         def counted(record, name, make):
             def made(obj):
@@ -46,6 +51,7 @@ class Work:
             counts["compared"] += 1
             return takes(selection, record)
 
+        monkeypatch.setattr(records, "encode", stored)
         monkeypatch.setattr(Record, "form", counted)
         monkeypatch.setattr(Selection, "takes", compared)
 
