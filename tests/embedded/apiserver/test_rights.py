@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.embedded.support.asking import refused
+from tests.embedded.support.asking import Refused, refused
 from tests.embedded.support.secured import world
 
 from dynamic_memory.embedded.apiserver.rbac import Attributes, allows
@@ -103,6 +103,25 @@ async def test_A46_without_a_rule_nothing_is_allowed_and_the_text_is_that_of_the
         stranger.user = UserInfo("system:anonymous", ("system:unauthenticated",))
         assert (await refused(stranger, "GET", "/api/v1")).code == 403
         assert (await stranger.call("GET", "/version"))["major"] == "1"
+
+
+async def test_who_may_read_one_object_may_list_and_watch_it_by_its_name():
+    async with world(rbac=True) as made:
+        one = role("one", rule("get,list,watch,deletecollection", resources="configmaps", names=["a"]))
+        await made.admin.create(one)
+        await made.admin.create(binding("one", "ClusterRole/one", "User/jane"))
+        jane, maps = made.admin.as_("jane"), "/api/v1/namespaces/default/configmaps"
+        await jane.call("GET", maps, fieldSelector="metadata.name=a")
+        for method, selector in (
+            ("GET", ""),
+            ("GET", "metadata.name=b"),
+            ("GET", "metadata.name!=a"),
+            ("GET", "nonsense"),
+            ("DELETE", "metadata.name=a"),
+        ):
+            with pytest.raises(Refused) as caught:
+                await jane.call(method, maps, fieldSelector=selector)
+            assert caught.value.code == 403, selector
 
 
 async def test_A46_masters_may_do_everything():

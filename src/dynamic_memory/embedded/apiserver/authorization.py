@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decisions about requests: everything is allowed, or RBAC and the rights of nodes decide.
 
-`system:masters` may do all. Decisions are remembered until a role, a binding or a pod changes.
+`system:masters` may do all. Decisions are remembered until a role, a binding, or what rights of
+nodes follow from changes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ __all__ = ["MASTERS", "AllowAll", "Decider", "Decision", "RbacAuthorizer", "requ
 
 MASTERS = "system:masters"
 KEPT = 20_000  # decisions that are remembered
+RELATED = frozenset({"pods", "persistentvolumeclaims", "resourceslices", "volumeattachments"})
+"""Kinds that rights of nodes follow from."""
 
 request_verb: ContextVar[str] = ContextVar("request_verb", default="update")
 """The verb of the request that is being answered: admission sees an update where the client sent a patch."""
@@ -74,7 +77,7 @@ class RbacAuthorizer:
     def heard(self, event: Event) -> None:
         """Forget decisions when what they rest on has changed; called for every change in the store."""
         storage = event.record.storage
-        if storage.group == GROUP or (storage.plural == "pods" and not storage.group):
+        if storage.group == GROUP or storage.plural in RELATED:
             self._known.clear()
 
     def decide(self, user: UserInfo, wanted: Attributes) -> Decision:
@@ -91,7 +94,7 @@ class RbacAuthorizer:
 
     def _decide(self, user: UserInfo, wanted: Attributes) -> Decision:
         reason = ""
-        if node := node_name(user):
+        if (node := node_name(user)) is not None:
             opinion = node_opinion(node, wanted, self._world)
             if opinion is None:
                 return Decision(allowed=True)

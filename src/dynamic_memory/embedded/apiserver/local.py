@@ -86,7 +86,7 @@ class LocalKube:
     ) -> ObjectList[T]:
         """Read all objects."""
         del consistent  # what is here is always the newest
-        with self._asked(kind, "list", namespace) as resource:
+        with self._asked(kind, "list", namespace, fields=fields) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             records = self._core.store.select(resource.storage, selection)
             version = self._core.store.version
@@ -104,7 +104,7 @@ class LocalKube:
     ) -> AsyncIterator[WatchEvent[T]]:
         """Follow changes after `resource_version` for at most `timeout` seconds."""
         store, begin = self._core.store, clock.monotonic()
-        with self._asked(kind, "watch", namespace) as resource:
+        with self._asked(kind, "watch", namespace, fields=fields) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             if int(resource_version) > store.version:
                 raise expired(f"too new resource version: {resource_version} ({store.version})")
@@ -237,13 +237,14 @@ class LocalKube:
         name: str = "",
         subresource: str | None = None,
         *,
+        fields: str | None = None,
         audit: Object | None = None,
     ) -> Iterator[Resource]:
         """Check rights, raise what a client raises, and tell the audit log, with what is in `audit` by the end."""
         begin = clock.monotonic()
         code = 201 if verb == "create" else 200
         try:
-            yield self._resource(kind, verb, namespace, name, subresource)
+            yield self._resource(kind, verb, namespace, name, subresource, fields=fields)
         except StatusError as error:
             code = error.code
             raise from_status(code, encode(error.status())) from error
@@ -286,13 +287,16 @@ class LocalKube:
         namespace: str | None = None,
         name: str = "",
         subresource: str | None = None,
+        *,
+        fields: str | None = None,
     ) -> Resource:
         found = self._core.registry.find(kind.group, kind.version, kind.plural)
         if found is None:
             raise no_such_path()
         if self._api.authorizer is not None:
             route = Route(found, verb, namespace or "", name, subresource or "", "")
-            self._api.authorize(Request(verb, "", user=self._user), route)
+            query = {"fieldSelector": [fields]} if fields else {}
+            self._api.authorize(Request(verb, "", query, user=self._user), route)
         return found
 
     def _target(

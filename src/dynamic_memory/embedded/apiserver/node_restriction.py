@@ -27,6 +27,8 @@ from dynamic_memory.embedded.apiserver.resource import World
 __all__ = ["NodeRestriction"]
 
 LEASES = "kube-node-lease"
+UNWRITTEN = frozenset({"eviction", "token"})
+"""Subresources whose bodies are not stored, and are not given to policies to change."""
 AUDIENCE = "request-serviceaccounts-token-audience"
 SIGNERS = frozenset({"kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"})
 VOLUME_STATUS = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
@@ -55,19 +57,33 @@ class NodeRestriction:
         self._rights = rights
 
     async def mutate(self, request: AdmissionRequest) -> Object:
-        """Leave changes to the policies."""
-        return await self._inner.mutate(request)
-
-    async def validate(self, request: AdmissionRequest) -> None:
-        """Refuse what a kubelet may not write.
+        """Refuse what a kubelet may not write, as it came: what policies make of it is not the kubelet's doing.
 
         Raises:
             StatusError: 403, 404, or what the policies raise.
 
         """
-        if (node := node_name(request.user)) and (why := self._refused(node, request)):
-            raise forbidden(request.resource, request.name, why)
+        self._check(request)
+        return await self._inner.mutate(request)
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Refuse what a kubelet may not do without writing an object.
+
+        Raises:
+            StatusError: 403, 404, or what the policies raise.
+
+        """
+        if request.operation == "DELETE" or request.subresource in UNWRITTEN:
+            self._check(request)
         await self._inner.validate(request)
+
+    def _check(self, request: AdmissionRequest) -> None:
+        node = node_name(request.user)
+        if node is None:
+            return
+        why = self._refused(node, request) if node else f'could not determine node from user "{request.user.name}"'
+        if why:
+            raise forbidden(request.resource, request.name, why)
 
     def _refused(self, node: str, request: AdmissionRequest) -> str:  # noqa: PLR0911 - one for each kind
         """Return why a kubelet may not write something, empty if it may."""
@@ -84,7 +100,7 @@ class NodeRestriction:
                 return _lease(node, request)
             case ("storage.k8s.io", "csinodes") if request.name != node:
                 return "can only access CSINode with the same name as the requesting node"
-            case ("resource.k8s.io", "resourceslices"):
+            case ("resource.k8s.io", "resourceslices") if request.operation != "UPDATE":
                 return _slice(node, request)
             case ("certificates.k8s.io", "certificatesigningrequests") if request.operation == "CREATE":
                 return _certificate(node, request.object or {})
@@ -265,11 +281,10 @@ def _lease(node: str, request: AdmissionRequest) -> str:
 
 
 def _slice(node: str, request: AdmissionRequest) -> str:
-    for obj in (request.object, request.old_object):
-        if obj is not None and _node(obj) != node:
-            verb = request.operation.lower()
-            return f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
-    return ""
+    """Return why a kubelet may not make or delete a slice, empty if it may; a slice stays with its node."""
+    if _node(request.object or request.old_object or {}) == node:
+        return ""
+    return f"can only {request.operation.lower()} ResourceSlice with the same NodeName as the requesting node"
 
 
 def _certificate(node: str, obj: Mapping[str, Any]) -> str:
@@ -281,11 +296,12 @@ def _certificate(node: str, obj: Mapping[str, Any]) -> str:
     from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
     try:
-        csr = x509.load_pem_x509_csr(base64.b64decode(str(spec.get("request") or "")))
+        # the subject is parsed when it is asked for
+        subject = x509.load_pem_x509_csr(base64.b64decode(str(spec.get("request") or ""))).subject
     except ValueError as error:
         return f"unable to parse csr: {error}"
     wanted = f"system:node:{node}"
-    names = [str(each.value) for each in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return "" if names[-1:] == [wanted] else f"can only create a node CSR with CN={wanted}"
 
 
