@@ -349,6 +349,16 @@ async def test_kubelets_get_tokens_only_for_pods_of_their_node():
         ):
             error = await refused(kubelet, "POST", path, body)
             assert (error.code, error.message) == (code, forbidden + why if code == 403 else why)
+        into = 'TokenRequest in version "v1" cannot be handled as a TokenRequest: json: cannot unmarshal'
+        for spec, why in (
+            ({"boundObjectRef": "x"}, "string into Go struct field TokenRequestSpec.spec.boundObjectRef of type"),
+            ({"audiences": "x"}, "string into Go struct field TokenRequestSpec.spec.audiences of type []string"),
+            ({"audiences": [1]}, "number into Go struct field TokenRequestSpec.spec.audiences of type string"),
+            ({"expirationSeconds": "x"}, "string into Go struct field TokenRequestSpec.spec.expirationSeconds of type"),
+        ):
+            for who in (kubelet, server.admin):
+                error = await refused(who, "POST", path, {"spec": spec})
+                assert (error.code, error.message[: len(f"{into} {why}")]) == (400, f"{into} {why}")
         await grant(server.admin, "request-serviceaccounts-token-audience", "x")
         assert (await kubelet.call("POST", path, asked("p", "x")))["status"]["token"]
 

@@ -309,6 +309,58 @@ async def test_A35_can_i():
         assert not rules["status"]["incomplete"]
 
 
+@pytest.mark.parametrize(
+    ("review", "spec", "why"),
+    [
+        (
+            "SelfSubjectAccessReview",
+            {"resourceAttributes": "x"},
+            (
+                "string into Go struct field SelfSubjectAccessReviewSpec.spec.resourceAttributes of type "
+                "v1.ResourceAttributes"
+            ),
+        ),
+        (
+            "SubjectAccessReview",
+            {"user": "u", "resourceAttributes": {"verb": 1}},
+            "number into Go struct field ResourceAttributes.spec.resourceAttributes.verb of type string",
+        ),
+        (
+            "SubjectAccessReview",
+            {"groups": "g", "resourceAttributes": {}},
+            "string into Go struct field SubjectAccessReviewSpec.spec.groups of type []string",
+        ),
+        (
+            "SelfSubjectRulesReview",
+            {"namespace": []},
+            "array into Go struct field SelfSubjectRulesReviewSpec.spec.namespace of type string",
+        ),
+    ],
+)
+async def test_reviews_of_the_wrong_type_are_refused(review, spec, why):
+    async with world(rbac=True) as made:
+        error = await refused(made.admin, "POST", f"{REVIEW}/{review.lower()}s", {"spec": spec})
+        text = f'{review} in version "v1" cannot be handled as a {review}: json: cannot unmarshal {why}'
+        assert (error.code, error.message) == (400, text)
+
+
+async def test_reviews_ask_with_field_selectors():
+    async with world(rbac=True) as made:
+        who = {"user": "system:node:n", "groups": ["system:nodes"]}
+        for selector, allowed in (
+            (None, False),
+            ({"rawSelector": "spec.nodeName=n"}, True),
+            ({"rawSelector": "spec.nodeName!=n"}, False),
+            ({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n"]}]}, True),
+            ({"requirements": [{"key": "spec.nodeName", "operator": "NotIn", "values": ["n"]}]}, False),
+            ({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n", "m"]}]}, False),
+        ):
+            body = asked("list", "pods", **who)
+            body["spec"]["resourceAttributes"]["fieldSelector"] = selector
+            answer = await made.admin.call("POST", f"{REVIEW}/subjectaccessreviews", body)
+            assert answer["status"]["allowed"] is allowed, selector
+
+
 async def test_A35_who_am_i():
     async with world() as made:
         who = "/apis/authentication.k8s.io/v1/selfsubjectreviews"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynamic_memory.embedded.apiserver import metadata as meta
 from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
+from dynamic_memory.embedded.apiserver.decoding import decode_unstored
 from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
@@ -186,7 +187,7 @@ class Subresources:
         record = self._core.store.get(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
-        body = self._decode(request, "TokenRequest")
+        body = decode_unstored("authentication_v1", "TokenRequest", self._decode(request, "TokenRequest"))
         await self._core.admission.validate(self._created(request, route, body, dry_run=False))
         if self.tokens is None:
             raise not_implemented("tokens of service accounts are not issued by this server")
