@@ -6,17 +6,20 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from tests.embedded.support.asking import Asking
 from tests.embedded.support.secured import world
 from tests.embedded.support.servers import running
 
+from dynamic_memory.api.wire import Kind
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.monitoring import Labels, Monitoring, labels_of
 from dynamic_memory.embedded.apiserver.request import Request
-from dynamic_memory.embedded.kubelet.objects import NODES, PODS
+from dynamic_memory.embedded.kubelet.objects import NODES, PODS, Object
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+MAPS_KIND = Kind(group="", version="v1", kind="ConfigMap", plural="configmaps", namespaced=True, type=Object)
 CONFIG = {"group": "", "version": "v1", "resource": "configmaps", "subresource": "", "component": "apiserver"}
 
 
@@ -103,6 +106,52 @@ async def test_requests_within_the_process_are_counted_as_well() -> None:
         for verb, resource in (("LIST", "pods"), ("WATCH", "nodes")):
             assert value(found, "apiserver_request_total", verb=verb, resource=resource, scope="cluster") == 1
         assert value(found, "apiserver_longrunning_requests", verb="WATCH", resource="nodes") == 0
+
+
+async def test_requests_within_the_process_have_the_labels_of_those_over_http() -> None:
+    async with running() as server:
+        kube, client = LocalKube(server.server.api), server.client
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}}
+        for dry_run, query in ((False, {}), (True, {"dryRun": "All"})):
+            await kube.apply(MAPS_KIND, body, manager="m", dry_run=dry_run)
+            await kube.patch(MAPS_KIND, "a", {"data": {"a": "b"}}, namespace="default", dry_run=dry_run)
+            await kube.create(MAPS_KIND, {"metadata": {"generateName": "b"}}, namespace="default", dry_run=dry_run)
+            await client.apply(f"{MAPS}/a", body, "m", **query)
+            await client.patch(f"{MAPS}/a", {"data": {"a": "b"}}, **query)
+            await client.create(MAPS, {"metadata": {"generateName": "b"}}, **query)
+        found = await samples(client)
+        for verb in ("APPLY", "PATCH", "POST"):
+            for dry_run_label in ("", "All"):
+                labels = {**CONFIG, "verb": verb, "dry_run": dry_run_label, "scope": "resource"}
+                number = value(found, "apiserver_request_duration_seconds_count", **labels)
+                assert number == 2, (labels, number)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["", "*/*", "text/plain;version=0.0.4;q=0.1", "application/openmetrics-text;version=abc", "a/b;version=1.x;,;="],
+)
+async def test_metrics_are_answered_whatever_form_is_asked_for(accept: str) -> None:
+    async with running() as server:
+        answer = await server.client.send("GET", "/metrics", headers={"accept": accept})
+        assert (answer.code, "apiserver_storage_objects" in answer.text) == (200, True)
+
+
+async def test_methods_are_named_as_the_real_server_names_them() -> None:
+    async with running() as server:
+        await server.client.send("HEAD", "/readyz")
+        await server.client.send("OPTIONS", "/readyz")
+        found = await samples(server.client)
+        assert value(found, "apiserver_request_total", subresource="/readyz", verb="GET") == 1
+        assert value(found, "apiserver_request_total", subresource="/readyz", verb="other") == 1
+
+
+def test_requests_that_were_worked_on_until_a_moment_ago_are_seen() -> None:
+    monitoring = Monitoring()
+    monitoring.enter("GET", 10.0)
+    monitoring.leave("GET", 15.0)
+    assert monitoring.inflight(15.1) == {"readOnly": 1, "mutating": 0}
+    assert monitoring.inflight(18.0) == {"readOnly": 0, "mutating": 0}
 
 
 async def test_only_those_who_may_read_metrics_do() -> None:

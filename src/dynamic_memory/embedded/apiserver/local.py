@@ -43,9 +43,19 @@ def _own(body: Body | Sequence[Body]) -> Any:
     return msgspec.json.decode(msgspec.json.encode(body))
 
 
-def _labels(kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None) -> Labels:
-    scope = scope_of(verb, namespace or "", name)
-    return Labels(VERBS[verb], "", kind.group, kind.version, kind.plural, subresource or "", scope)
+def _labels(
+    kind: Kind[Any],
+    verb: str,
+    namespace: str | None,
+    name: str = "",
+    subresource: str | None = None,
+    *,
+    shown: str = "",
+    dry_run: bool = False,
+) -> Labels:
+    """Return the labels of a request, as it would have over HTTP; `shown` is its verb there if it has another."""
+    scope, dry = scope_of(verb, namespace or "", name), "All" if dry_run else ""
+    return Labels(shown or VERBS[verb], dry, kind.group, kind.version, kind.plural, subresource or "", scope)
 
 
 class LocalKube:
@@ -109,7 +119,7 @@ class LocalKube:
             if int(resource_version) > store.version:
                 raise expired(f"too new resource version: {resource_version} ({store.version})")
             watcher = store.watch(resource.storage, selection, int(resource_version))
-        with self._core.monitoring.watching(_labels(kind, "watch", namespace, "", None), begin):
+        with self._core.monitoring.watching(_labels(kind, "watch", namespace), begin):
             try:
                 until = clock.monotonic() + timeout
                 while not watcher.cut and (rest := until - clock.monotonic()) > 0:
@@ -128,7 +138,7 @@ class LocalKube:
         metadata = body.get("metadata") or {}
         place = (namespace or metadata.get("namespace") or "") if kind.namespaced else ""
         audit: Object = {}
-        with self._asked(kind, "create", place, metadata.get("name") or "", audit=audit) as resource:
+        with self._asked(kind, "create", place, metadata.get("name") or "", audit=audit, dry_run=dry_run) as resource:
             target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run, audit=audit)
             written = await self._api.writing.create(target, _own(body))
         return self._decoded(kind, resource, written.record)
@@ -147,8 +157,10 @@ class LocalKube:
         metadata = body["metadata"]
         place = (metadata.get("namespace") or "") if kind.namespaced else ""
         audit: Object = {}
-        with self._asked(kind, "patch", place, metadata["name"], subresource, audit=audit) as resource:
-            name = metadata["name"]
+        name = metadata["name"]
+        with self._asked(
+            kind, "patch", place, name, subresource, audit=audit, shown="APPLY", dry_run=dry_run
+        ) as resource:
             target = self._target(resource, place, name, subresource, manager, dry_run=dry_run, audit=audit)
             target.force = force
             config = _own({"apiVersion": kind.api_version, "kind": kind.kind, **body})
@@ -169,7 +181,7 @@ class LocalKube:
     ) -> T:
         """Change fields of an object."""
         audit: Object = {}
-        with self._asked(kind, "patch", namespace, name, subresource, audit=audit) as resource:
+        with self._asked(kind, "patch", namespace, name, subresource, audit=audit, dry_run=dry_run) as resource:
             target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run, audit=audit)
             patch = _own(body)
             written = await self._api.patching.change(target, STYLES[style], patch)
@@ -239,6 +251,8 @@ class LocalKube:
         *,
         fields: str | None = None,
         audit: Object | None = None,
+        shown: str = "",
+        dry_run: bool = False,
     ) -> Iterator[Resource]:
         """Check rights, raise what a client raises, and tell the audit log, with what is in `audit` by the end."""
         begin = clock.monotonic()
@@ -254,7 +268,8 @@ class LocalKube:
         finally:
             seconds = clock.monotonic() - begin
             if verb != "watch" or code >= _ERRORS_FROM:  # one that was begun counts when it ends
-                self._core.monitoring.done(_labels(kind, verb, namespace, name, subresource), code, seconds)
+                labels = _labels(kind, verb, namespace, name, subresource, shown=shown, dry_run=dry_run)
+                self._core.monitoring.done(labels, code, seconds)
             if self._api.audit is not None:
                 request = self._request(kind, verb, namespace, name, subresource)
                 request.audit |= audit or {}
