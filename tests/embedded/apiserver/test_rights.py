@@ -158,7 +158,7 @@ async def test_decisions_follow_changes_at_once():
         assert (await refused(user, "GET", path)).code == 403
         await admin.create(binding("all", "ClusterRole/reader", "User/jane"))
         error = await refused(user, "GET", path)
-        assert error.message.endswith(f': RBAC: clusterrole.{RBAC} "reader" not found')
+        assert error.message.endswith(f': rbac: RBAC: clusterrole.{RBAC} "reader" not found')
         await admin.create(role("reader", rule("list")))
         await user.call("GET", path)
         await admin.patch(role("reader"), {"rules": []})

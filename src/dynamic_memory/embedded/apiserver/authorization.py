@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decisions about requests: everything is allowed, or RBAC and the rights of nodes decide.
 
-`system:masters` may do all. Decisions are remembered until a role, a binding, or what rights of
+`system:masters` may do all. Why something is not allowed is said with the name of who says it,
+as 1.37 does. Decisions are remembered until a role, a binding, or what rights of
 nodes follow from changes.
 """
 
@@ -98,15 +99,15 @@ class RbacAuthorizer:
             opinion = node_opinion(node, wanted, self._world)
             if opinion is None:
                 return Decision(allowed=True)
-            reason = opinion
+            reason = f"node: {opinion}" if opinion else ""
         missing: list[str] = []
         for grant in self.rbac.grants(user, wanted.namespace, missing):
             if allows(grant.rule, wanted):
                 return Decision(allowed=True, reason=f"RBAC: allowed by {grant.source}")
         if missing:
             texts = list(dict.fromkeys(missing))
-            rbac = f"RBAC: {texts[0]}" if len(texts) == 1 else f"RBAC: [{', '.join(texts)}]"
-            reason = f"{reason}, {rbac}" if reason else rbac
+            rbac = f"rbac: RBAC: {texts[0]}" if len(texts) == 1 else f"rbac: RBAC: [{', '.join(texts)}]"
+            reason = f"{reason}\n{rbac}" if reason else rbac
         return Decision(allowed=False, reason=reason)
 
     def authorize(

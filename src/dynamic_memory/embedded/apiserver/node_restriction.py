@@ -16,6 +16,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from dynamic_memory.embedded.apiserver.admission.accounts import mirror_fault
 from dynamic_memory.embedded.apiserver.core import Admission, AdmissionRequest
 from dynamic_memory.embedded.apiserver.errors import StatusError, forbidden
 from dynamic_memory.embedded.apiserver.node_labels import forbidden_labels
@@ -30,6 +31,7 @@ LEASES = "kube-node-lease"
 UNWRITTEN = frozenset({"eviction", "token"})
 """Subresources whose bodies are not stored, and are not given to policies to change."""
 AUDIENCE = "request-serviceaccounts-token-audience"
+PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
 SIGNERS = frozenset({"kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"})
 VOLUME_STATUS = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
 
@@ -128,6 +130,8 @@ class NodeRestriction:
         """Return why a kubelet may not make a pod, empty if it may."""
         if not mirrors(pod):
             return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
+        if why := mirror_fault(pod):
+            return why
         if _node(pod) != node:
             return f'node "{node}" can only create pods with spec.nodeName set to itself'
         return self._owner(node, pod["metadata"].get("ownerReferences") or []) or _references(node, pod)
@@ -200,13 +204,10 @@ class NodeRestriction:
 
 
 def _references(node: str, pod: Mapping[str, Any]) -> str:
-    """Return which object a mirror pod refers to that it must not, empty if it refers to none."""
+    """Return which object a mirror pod refers to that one of a kubelet must not, empty if it refers to none."""
     refers = f'node "{node}" can not create pods that reference'
-    if pod["spec"].get("serviceAccountName"):
-        return f"{refers} a service account"
-    for plural in ("secrets", "configmaps"):
-        if any(referred(pod, plural)):
-            return f"{refers} {plural}"
+    if any(referred(pod, "configmaps")):
+        return f"{refers} configmaps"
     volumes = pod["spec"].get("volumes") or ()
     if any(source.get("clusterTrustBundle") for source in _sources(volumes)):
         return f"{refers} clustertrustbundles"
@@ -296,8 +297,11 @@ def _certificate(node: str, obj: Mapping[str, Any]) -> str:
     from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
     try:
-        # the subject is parsed when it is asked for
-        subject = x509.load_pem_x509_csr(base64.b64decode(str(spec.get("request") or ""))).subject
+        text = base64.b64decode(str(spec.get("request") or ""))
+        if PEM not in text:
+            return "unable to parse csr: PEM block type must be CERTIFICATE REQUEST"
+        # it is parsed when it is asked for
+        subject = x509.load_pem_x509_csr(text).subject
     except ValueError as error:
         return f"unable to parse csr: {error}"
     wanted = f"system:node:{node}"

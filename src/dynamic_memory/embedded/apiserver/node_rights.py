@@ -49,7 +49,7 @@ def node_opinion(node: str, wanted: Attributes, world: World) -> str | None:  # 
         case ("", "persistentvolumeclaims" | "persistentvolumes") | (_, "resourceclaims" | "volumeattachments"):
             return _get(node, wanted, world)
         case ("", "serviceaccounts"):
-            return _token(node, wanted, world)
+            return _account(node, wanted, world)
         case ("coordination.k8s.io", "leases"):
             return _own(node, wanted, "node lease", namespace="kube-node-lease")
         case ("storage.k8s.io", "csinodes"):
@@ -140,7 +140,9 @@ def _get(node: str, wanted: Attributes, world: World) -> str | None:
     return "cannot get subresource" if wanted.subresource else _related(node, wanted, world)
 
 
-def _token(node: str, wanted: Attributes, world: World) -> str | None:
+def _account(node: str, wanted: Attributes, world: World) -> str | None:
+    if wanted.verb == "get" and not wanted.subresource:  # for credential providers of the kubelet
+        return _related(node, wanted, world)
     if wanted.verb != "create" or not wanted.name:
         return "can only create tokens for individual service accounts"
     if wanted.subresource != "token":

@@ -109,6 +109,7 @@ class Subresources:
 
     async def bind(self, request: Request, route: Route, binding: Object) -> Response:
         """Put a pod on a node."""
+        binding = decode_unstored("core_v1", "Binding", binding)
         target = target_of(request, route, "CreateOptions")
         said = binding.get("target")
         goal = said if isinstance(said, dict) else {}
@@ -149,7 +150,7 @@ class Subresources:
         )
 
     async def _evict(self, request: Request, route: Route) -> Response:
-        body = self._decode(request, "Eviction")
+        body = decode_unstored("policy_v1", "Eviction", self._decode(request, "Eviction"))
         metadata = body.get("metadata") or {}
         if metadata.get("name") not in {None, "", route.name}:
             raise bad_request("name in URL does not match name in Eviction object")
