@@ -107,6 +107,7 @@ INDIVIDUAL = "can only get individual resources of this type"
         ("/apis/resource.k8s.io/v1/resourceslices", "spec.nodeName=n", None),
         ("/apis/resource.k8s.io/v1/resourceslices/far", "", NO_RELATION),
         ("/api/v1/persistentvolumes/bound", "", None),
+        ("/api/v1/persistentvolumes/other", "", NO_RELATION),
         ("/api/v1/persistentvolumes/free", "", NO_RELATION),
         ("/api/v1/persistentvolumes", "", INDIVIDUAL),
         ("/api/v1/namespaces/default/secrets/csi", "", None),
@@ -138,14 +139,14 @@ async def test_kubelets_read_what_is_of_their_node_and_its_pods(path, selector, 
         kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "far"}}
         await admin.create({**kind, "spec": piece})
         size = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}
-        for name in ("bound", "free"):
-            await admin.create(
-                {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": size}
-            )
+        for name, claim in (("bound", "c"), ("other", "x"), ("free", None)):
+            of = {"claimRef": {"namespace": "default", "name": claim}} if claim else {}
+            kind = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+            await admin.create({**kind, "spec": {**size, **of}})
         wanted = {
             "resources": {"requests": {"storage": "1Gi"}},
             "accessModes": ["ReadWriteOnce"],
-            "volumeName": "bound",
+            "volumeName": "free",  # it is not the claim that says so
         }
         kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}}
         await admin.create({**kind, "spec": wanted}, "default")

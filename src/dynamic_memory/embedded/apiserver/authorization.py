@@ -22,7 +22,7 @@ __all__ = ["MASTERS", "AllowAll", "Decider", "Decision", "RbacAuthorizer", "requ
 
 MASTERS = "system:masters"
 KEPT = 20_000  # decisions that are remembered
-RELATED = frozenset({"pods", "persistentvolumeclaims", "resourceslices", "volumeattachments"})
+RELATED = frozenset({"pods", "persistentvolumes", "resourceslices", "volumeattachments"})
 """Kinds that rights of nodes follow from."""
 
 request_verb: ContextVar[str] = ContextVar("request_verb", default="update")

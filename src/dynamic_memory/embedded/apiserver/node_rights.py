@@ -167,25 +167,27 @@ def _related(node: str, wanted: Attributes, world: World) -> str | None:
     if not wanted.name:
         return "No Object name found"
     if wanted.resource in {"pods", "resourceslices", "volumeattachments"}:
-        found = world.get(wanted.group, wanted.resource, wanted.namespace, wanted.name)
-        related = found is not None and (found.get("spec") or {}).get("nodeName") == node
+        related = _spec(world.get(wanted.group, wanted.resource, wanted.namespace, wanted.name)).get("nodeName") == node
+    elif wanted.resource == "persistentvolumes":
+        # the volume says whose it is: a claim could name any
+        claim = _spec(world.get("", "persistentvolumes", "", wanted.name)).get("claimRef") or {}
+        related = _needed(node, "persistentvolumeclaims", claim.get("namespace", ""), claim.get("name", ""), world)
     else:
-        related = any(
-            wanted.name in _needed(pod, wanted.resource, world)
-            for pod in world.list("", "pods", wanted.namespace or None)
-            if (pod.get("spec") or {}).get("nodeName") == node and not mirrors(pod)
-        )
+        related = _needed(node, wanted.resource, wanted.namespace, wanted.name, world)
     return None if related else f"no relationship found between node '{node}' and this object"
 
 
-def _needed(pod: Object, resource: str, world: World) -> Iterator[str]:
-    """Yield the names of objects of a kind that a pod needs."""
-    if resource != "persistentvolumes":
-        yield from referred(pod, resource)
-        return
-    for name in referred(pod, "persistentvolumeclaims"):
-        claim = world.get("", "persistentvolumeclaims", pod["metadata"]["namespace"], name) or {}
-        yield str((claim.get("spec") or {}).get("volumeName") or "")
+def _needed(node: str, resource: str, namespace: str, name: str, world: World) -> bool:
+    """Say whether a pod that is on a node needs an object of its namespace."""
+    return bool(namespace and name) and any(
+        name in referred(pod, resource)
+        for pod in world.list("", "pods", namespace)
+        if _spec(pod).get("nodeName") == node and not mirrors(pod)
+    )
+
+
+def _spec(obj: Object | None) -> Object:
+    return (obj or {}).get("spec") or {}
 
 
 def mirrors(pod: Object) -> bool:
