@@ -49,6 +49,8 @@ async def test_requests_are_counted_by_what_they_are_and_how_they_end() -> None:
         await client.get("/api/v1/configmaps")
         await client.patch(f"{MAPS}/a", {"data": {"a": "b"}}, dryRun="All")
         await client.delete(f"{MAPS}/a")
+        await client.delete(MAPS, labelSelector="none=here")
+        await client.get("/api/v1/namespaces/default/pods/a/log")
         await client.get("/nonsense/of/a/client")
         await client.get("/readyz")
         found = await samples(client)
@@ -60,6 +62,7 @@ async def test_requests_are_counted_by_what_they_are_and_how_they_end() -> None:
             ("LIST", "cluster", "200", ""),
             ("PATCH", "resource", "200", "All"),
             ("DELETE", "resource", "200", ""),
+            ("DELETE", "namespace", "200", ""),
         ):
             labels = {**CONFIG, "verb": verb, "scope": scope, "dry_run": dry_run}
             assert value(found, "apiserver_request_total", **labels, code=code) == 1, labels
@@ -67,6 +70,7 @@ async def test_requests_are_counted_by_what_they_are_and_how_they_end() -> None:
             assert count == (2 if verb == "POST" else 1)
             assert value(found, "apiserver_request_duration_seconds_bucket", **labels, le="60") == count
             assert 0 < value(found, "apiserver_request_duration_seconds_sum", **labels) < 60
+        assert value(found, "apiserver_request_total", verb="CONNECT", resource="pods", subresource="log") == 1
         assert value(found, "apiserver_request_total", verb="GET", resource="", subresource="", code="404") == 1
         assert value(found, "apiserver_request_total", verb="GET", subresource="/readyz", code="200") == 1
         assert value(found, "apiserver_current_inflight_requests", request_kind="readOnly") >= 1
@@ -173,7 +177,7 @@ async def test_what_a_client_makes_up_makes_no_series() -> None:
             await server.client.get(f"{MAPS}/a", dryRun=f"x{number}")
         found = await samples(server.client)
         assert {labels["verb"] for labels, _ in found["apiserver_request_total"]} <= {"GET", "other", "POST", "PUT"}
-        assert {labels["dry_run"] for labels, _ in found["apiserver_request_total"]} == {""}
+        assert {labels["dry_run"] for labels, _ in found["apiserver_request_total"]} == {"", "invalid"}
         assert not [labels for labels, _ in found["apiserver_request_total"] if labels["resource"].startswith("x")]
 
 

@@ -31,11 +31,12 @@ VERBS = {
     "update": "PUT",
     "patch": "PATCH",
     "delete": "DELETE",
-    "deletecollection": "DELETECOLLECTION",
+    "deletecollection": "DELETE",
 }
 METHODS = {**{method: method for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}, "HEAD": "GET"}
 """As the real server names methods of what is no resource."""
 READS = frozenset({"GET", "HEAD"})
+CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/version"})
 APPLY = "application/apply-patch+yaml"
 
@@ -60,10 +61,16 @@ def labels_of(request: Request) -> Labels:
         path = request.path if request.path in PATHS else ""
         return Labels(METHODS.get(request.method, "other"), "", "", "", "", path, "")
     verb = known["verb"]
-    shown = "APPLY" if verb == "patch" and request.media_type == APPLY else VERBS[verb]
-    dry_run = "All" if request.query and request.first("dryRun") == "All" else ""
+    subresource = known["subresource"]
+    shown = VERBS[verb]
+    if verb == "patch" and request.media_type == APPLY:
+        shown = "APPLY"
+    elif subresource in CONNECTS:
+        shown = "CONNECT"
+    asked = request.query.get("dryRun") if request.query else None
+    dry_run = "" if not asked else "All" if set(asked) == {"All"} else "invalid"
     scope = scope_of(verb, known["namespace"], known["name"])
-    return Labels(shown, dry_run, known["group"], known["version"], resource, known["subresource"], scope)
+    return Labels(shown, dry_run, known["group"], known["version"], resource, subresource, scope)
 
 
 def scope_of(verb: str, namespace: str, name: str) -> str:
