@@ -156,10 +156,10 @@ class Subresources:
             raise bad_request("name in URL does not match name in Eviction object")
         said = body.get("deleteOptions")
         options = options_of(request, said if isinstance(said, dict) else {})
+        await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         record = self._core.store.head(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
-        await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         await disruption(self._core, record, dry_run=options.dry_run)
         await self._deleting.delete(route.resource, route.namespace, route.name, options, request)
         return json_response(
@@ -189,7 +189,9 @@ class Subresources:
         if record is None:
             raise not_found(route.resource, route.name)
         body = decode_unstored("authentication_v1", "TokenRequest", self._decode(request, "TokenRequest"))
-        await self._core.admission.validate(self._created(request, route, body, dry_run=False))
+        dry_run = target_of(request, route, "CreateOptions").dry_run
+        shown = {**body, "metadata": {"name": route.name, "namespace": route.namespace, **(body.get("metadata") or {})}}
+        await self._core.admission.validate(self._created(request, route, shown, dry_run=dry_run))
         if self.tokens is None:
             raise not_implemented("tokens of service accounts are not issued by this server")
         return json_response(201, await self.tokens(request, record, body))
