@@ -112,6 +112,9 @@ async def test_who_may_read_one_object_may_list_and_watch_it_by_its_name():
         await made.admin.create(binding("one", "ClusterRole/one", "User/jane"))
         jane, maps = made.admin.as_("jane"), "/api/v1/namespaces/default/configmaps"
         await jane.call("GET", maps, fieldSelector="metadata.name=a")
+        known = len(made.security.decider._known)
+        await jane.call("GET", maps, fieldSelector="metadata.name=a,metadata.namespace=x")
+        assert len(made.security.decider._known) == known, "what a client makes up is not remembered"
         for method, selector in (
             ("GET", ""),
             ("GET", "metadata.name=b"),
