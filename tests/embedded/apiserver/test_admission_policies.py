@@ -310,6 +310,24 @@ async def test_expressions_see_the_request(api, expression):
     await passes(user, config_map(data={"k": "v"}))
 
 
+async def test_policies_see_token_requests_and_evictions_as_those_of_the_real_server_do(api):
+    await api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "s"}}, "a")
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"]}
+    constraints = {"resourceRules": [{**rule, "resources": ["pods/eviction", "serviceaccounts/token"]}]}
+    text = "'name=' + object.metadata.name + ' namespace=' + object.metadata.?namespace.orValue('-')"
+    said = {"expression": "false", "messageExpression": f"{text} + ' dry=' + string(request.dryRun)"}
+    await validating_policy(api, said, matchConstraints=constraints)
+    for path, body, query, why in (
+        ("serviceaccounts/s/token", {"spec": {}}, {}, "name=s namespace=a dry=false"),
+        ("serviceaccounts/s/token", {"spec": {}}, {"dryRun": "All"}, "name=s namespace=a dry=true"),
+        # before the pod is looked for
+        ("pods/none/eviction", {"metadata": {"name": "none"}}, {}, "name=none namespace=- dry=false"),
+    ):
+        with pytest.raises(Refused) as caught:
+            await api.call("POST", f"/api/v1/namespaces/a/{path}", body, **query)
+        assert caught.value.message.endswith(f"denied request: {why}")
+
+
 async def test_expressions_see_the_old_object_and_on_deletion_only_that(api):
     await api.create(config_map(data={"k": "v"}), "a")
     update = {"expression": "request.operation != 'UPDATE' || object.data.k == oldObject.data.k", "message": "fixed"}

@@ -13,8 +13,10 @@ from tests.embedded.support.servers import running
 
 from dynamic_memory.embedded.apiserver.audit import AuditLog, entry
 from dynamic_memory.embedded.apiserver.clock import Clock
+from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import Request
 from dynamic_memory.embedded.apiserver.security import SecurityOptions
+from dynamic_memory.embedded.kubelet.objects import PODS as PODS_KIND
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -96,6 +98,24 @@ async def test_A45_the_log_names_who_acts_as_whom(tmp_path, token_file):
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seen = [(line["user"], line.get("impersonatedUser"), line["code"]) for line in lines]
     assert seen == [("root", "jane", 403), ("ali", None, 403), ("system:anonymous", None, 400)]
+
+
+async def test_A45_requests_within_the_process_have_the_lines_of_those_over_http(tmp_path):
+    log = tmp_path / "audit.jsonl"
+    async with world(audit_log=log) as made:
+        made.api.audit = made.security.audit
+        kube = LocalKube(made.api)
+        body = {"metadata": {"generateName": "p-"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        pod = await kube.create(PODS_KIND, body, namespace="default")
+        name = pod.metadata.name
+        await kube.patch(PODS_KIND, name, {"metadata": {"labels": {"a": "b"}}}, namespace="default", dry_run=True)
+        await kube.list(PODS_KIND, namespace="default", fields="spec.nodeName=n", labels="a in (b)")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["verb"], line.get("name"), line.get("dryRun"), line["requestURI"]) for line in lines] == [
+        ("create", name, None, PODS),
+        ("patch", name, True, f"{PODS}/{name}?dryRun=All"),
+        ("list", None, None, f"{PODS}?labelSelector=a+in+%28b%29&fieldSelector=spec.nodeName%3Dn"),
+    ]
 
 
 def test_a_log_that_cannot_keep_up_says_how_many_lines_are_missing(tmp_path, monkeypatch):

@@ -346,3 +346,27 @@ async def test_a_client_that_waits_for_100_continue_gets_it(running_server: Runn
     writer.write(body)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 201")
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "why"),
+    [
+        ("eviction", {"metadata": 5}, "number into Go struct field Eviction.metadata of type v1.ObjectMeta"),
+        (
+            "eviction",
+            {"deleteOptions": []},
+            "array into Go struct field Eviction.deleteOptions of type v1.DeleteOptions",
+        ),
+        ("binding", {"target": "x"}, "string into Go struct field Binding.target of type v1.ObjectReference"),
+        ("binding", {"metadata": "x"}, "string into Go struct field Binding.metadata of type v1.ObjectMeta"),
+    ],
+)
+async def test_actions_of_the_wrong_type_are_refused_in_the_words_of_go(
+    running_server: Running, action: str, body: Any, why: str
+) -> None:
+    client = running_server.client
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    answer = await client.create(f"{PODS}/p/{action}", body)
+    kind = action.title()
+    text = f'{kind} in version "v1" cannot be handled as a {kind}: json: cannot unmarshal {why}'
+    assert (answer.code, answer.json["message"]) == (400, text)

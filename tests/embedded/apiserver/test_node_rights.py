@@ -68,7 +68,6 @@ async def test_kubelets_have_the_rights_that_their_node_and_its_pods_need():
         assert not may("list", "", "secrets")
         assert not may("get", "resource.k8s.io", "resourceclaims", "other")
         assert may("patch", "", "nodes", "n", "status", "")
-        assert not may("patch", "", "nodes", "m", "status", "")
         assert may("update", "coordination.k8s.io", "leases", "n", namespace="kube-node-lease")
         assert not may("update", "coordination.k8s.io", "leases", "m", namespace="kube-node-lease")
         assert not may("update", "coordination.k8s.io", "leases", "n")
@@ -77,6 +76,146 @@ async def test_kubelets_have_the_rights_that_their_node_and_its_pods_need():
         assert not may("delete", "apps", "deployments", "d")
         kubelet = UserInfo("system:node:n", ("system:authenticated",))
         assert not may("get", "", "secrets", "sec")
+
+
+NO_RELATION = "no relationship found between node 'n' and this object"
+PODS_OF = "can only list/watch pods with spec.nodeName field selector"
+SLICES_OF = "can only list/watch/deletecollection resourceslices with nodeName field selector"
+ALL_NODES = "node 'n' cannot read all nodes, only its own Node object"
+INDIVIDUAL = "can only get individual resources of this type"
+
+
+@pytest.mark.parametrize(
+    ("path", "selector", "why"),
+    [
+        ("/api/v1/pods", "", PODS_OF),
+        ("/api/v1/namespaces/default/pods", "spec.nodeName=other", PODS_OF),
+        ("/api/v1/pods", "spec.nodeName!=n", PODS_OF),
+        ("/api/v1/pods", "spec.nodeName=n,status.phase=Running", None),
+        ("/api/v1/namespaces/default/pods", "metadata.name=own", None),
+        ("/api/v1/namespaces/default/pods", "metadata.name=far", NO_RELATION),
+        ("/api/v1/namespaces/default/pods/own", "", None),
+        ("/api/v1/namespaces/default/pods/far", "", NO_RELATION),
+        ("/api/v1/namespaces/default/pods/none", "", NO_RELATION),
+        ("/api/v1/nodes", "", ALL_NODES),
+        ("/api/v1/nodes", "metadata.name=other", "node 'n' cannot read 'other', only its own Node object"),
+        ("/api/v1/nodes", "metadata.name=n", None),
+        ("/api/v1/nodes/n", "", None),
+        ("/api/v1/nodes/other", "", "node 'n' cannot read 'other', only its own Node object"),
+        ("/apis/resource.k8s.io/v1/resourceslices", "", SLICES_OF),
+        ("/apis/resource.k8s.io/v1/resourceslices", "spec.driver=d.example.com", SLICES_OF),
+        ("/apis/resource.k8s.io/v1/resourceslices", "spec.nodeName=n", None),
+        ("/apis/resource.k8s.io/v1/resourceslices/far", "", NO_RELATION),
+        ("/api/v1/persistentvolumes/bound", "", None),
+        ("/api/v1/persistentvolumes/other", "", NO_RELATION),
+        ("/api/v1/persistentvolumes/free", "", NO_RELATION),
+        ("/api/v1/persistentvolumes", "", INDIVIDUAL),
+        ("/api/v1/namespaces/default/secrets/csi", "", None),
+        ("/api/v1/namespaces/default/secrets/azure", "", None),
+        ("/api/v1/namespaces/default/secrets/free", "", NO_RELATION),
+        ("/api/v1/namespaces/default/secrets", "metadata.name=csi", None),
+        ("/api/v1/secrets", "", "can only read namespaced object of this type"),
+        ("/api/v1/namespaces/default/secrets", "", "No Object name found"),
+        ("/apis/resource.k8s.io/v1/resourceclaims", "", INDIVIDUAL),
+        ("/api/v1/namespaces/default/serviceaccounts/default", "", None),
+        ("/api/v1/namespaces/default/serviceaccounts/other", "", NO_RELATION),
+        ("/api/v1/namespaces/default/serviceaccounts", "", "can only create tokens for individual service accounts"),
+        ("/api/v1/services", "", None),
+    ],
+)
+async def test_kubelets_read_what_is_of_their_node_and_its_pods(path, selector, why):
+    async with world(rbac=True) as server:
+        admin, kubelet = server.admin, server.admin.as_("system:node:n", "system:nodes")
+        await admin.create(NODE_N)
+        volumes = [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "b", "csi": {"driver": "d.example.com", "nodePublishSecretRef": {"name": "csi"}}},
+            {"name": "c", "azureFile": {"shareName": "s", "secretName": "azure"}},
+        ]
+        await admin.create(pod("own", "n", volumes=volumes), "default")
+        await admin.create(pod("far", "other"), "default")
+        pool = {"name": "far", "generation": 1, "resourceSliceCount": 1}
+        piece = {"driver": "d.example.com", "nodeName": "other", "pool": pool, "devices": [{"name": "m"}]}
+        kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "far"}}
+        await admin.create({**kind, "spec": piece})
+        size = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}
+        for name, claim in (("bound", "c"), ("other", "x"), ("free", None)):
+            of = {"claimRef": {"namespace": "default", "name": claim}} if claim else {}
+            kind = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+            await admin.create({**kind, "spec": {**size, **of}})
+        wanted = {
+            "resources": {"requests": {"storage": "1Gi"}},
+            "accessModes": ["ReadWriteOnce"],
+            "volumeName": "free",  # it is not the claim that says so
+        }
+        kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}}
+        await admin.create({**kind, "spec": wanted}, "default")
+        for name in ("csi", "azure", "free"):
+            await admin.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}, "default")
+        query = {"fieldSelector": selector} if selector else {}
+        if why is None:
+            await kubelet.call("GET", path, **query)
+            return
+        with pytest.raises(Refused) as caught:
+            await kubelet.call("GET", path, **query)
+        assert (caught.value.code, caught.value.message.partition(": node: ")[2]) == (403, why)
+
+
+async def test_what_follows_from_a_slice_ends_with_it():
+    async with world(rbac=True) as server:
+        kubelet = server.admin.as_("system:node:n", "system:nodes")
+        pool = {"name": "p", "generation": 1, "resourceSliceCount": 1}
+        kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}}
+        made = {**kind, "spec": {"driver": "d.example.com", "pool": pool, "devices": [{"name": "m"}]}}
+        path = "/apis/resource.k8s.io/v1/resourceslices/s"
+        for node, code in (("n", 200), ("other", 403)):
+            await server.admin.create({**made, "spec": {**made["spec"], "nodeName": node}})
+            if code == 200:
+                await kubelet.call("GET", path)
+            else:
+                assert (await refused(kubelet, "GET", path)).code == code
+            await server.admin.delete(made)
+
+
+async def test_a_kubelet_that_names_no_node_may_nothing():
+    async with world(rbac=True) as server:
+        nobody = server.admin.as_("system:node:", "system:nodes")
+        error = await refused(nobody, "GET", "/api/v1/services")
+        assert error.message.endswith(': node: unknown node for user "system:node:"')
+        nobody = server.admin.as_("system:node:", "system:nodes", "system:masters")
+        error = await refused(nobody, "POST", "/api/v1/nodes", NODE_N)
+        assert (error.code, error.message) == (
+            403,
+            'nodes "n" is forbidden: could not determine node from user "system:node:"',
+        )
+
+
+async def test_what_kubelets_write_is_judged_as_it_came_before_anything_else_is():
+    async with world(rbac=True) as server:
+        admin, kubelet = server.admin, server.admin.as_("system:node:n", "system:nodes")
+        # before the fields: none of these is valid
+        error = await refused(kubelet, "POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "x"}})
+        assert (error.code, "can only create mirror pods" in error.message) == (403, True)
+        bad = certificate_request("n", "kubernetes.io/kubelet-serving", b"garbage")
+        with pytest.raises(Refused) as caught:
+            await kubelet.create(bad)
+        why = ": unable to parse csr: PEM block type must be CERTIFICATE REQUEST"
+        assert (caught.value.code, caught.value.message.endswith(why)) == (403, True)
+        # and before policies: what they add is not the kubelet's doing
+        group = "admissionregistration.k8s.io"
+        kind = {"apiVersion": f"{group}/v1", "metadata": {"name": "label"}}
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nodes"]}
+        text = 'Object{metadata: Object.metadata{labels: {"node-restriction.kubernetes.io/a": "b"}}}'
+        spec = {
+            "matchConstraints": {"resourceRules": [rule]},
+            "reinvocationPolicy": "Never",
+            "failurePolicy": "Fail",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}],
+        }
+        await admin.create({**kind, "kind": "MutatingAdmissionPolicy", "spec": spec})
+        await admin.create({**kind, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": "label"}})
+        made = await kubelet.create(NODE_N)
+        assert made["metadata"]["labels"]["node-restriction.kubernetes.io/a"] == "b"
 
 
 OWNER = {"apiVersion": "v1", "kind": "Node", "name": "n", "controller": True}
@@ -113,10 +252,27 @@ def mirror(node="n", owners=None, **spec):
             'node "n" must not set blockOwnerDeletion on an owner reference',
         ),
         (mirror(owners=[{**OWNER, "uid": "x"}]), "node n UID mismatch: expected x got {uid}"),
-        (mirror(serviceAccountName="default"), f"{REFERS} a service account"),
-        (mirror(imagePullSecrets=[{"name": "s"}]), f"{REFERS} secrets"),
-        (mirror(volumes=[{"name": "v", "secret": {"secretName": "s"}}]), f"{REFERS} secrets"),
-        (mirror(volumes=[{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]), f"{REFERS} secrets"),
+        (mirror(serviceAccountName="default"), "a mirror pod may not reference service accounts"),
+        (mirror(imagePullSecrets=[{"name": "s"}]), "a mirror pod may not reference secrets"),
+        (
+            mirror(volumes=[{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]),
+            "a mirror pod may not reference secrets",
+        ),
+        (
+            mirror(volumes=[{"name": "v", "azureFile": {"shareName": "s", "secretName": "s"}}]),
+            "a mirror pod may not reference secrets",
+        ),
+        (mirror(volumes=[{"name": "v", "secret": {"secretName": "s"}}]), "a mirror pod may not reference secrets"),
+        (
+            mirror(volumes=[{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]),
+            "a mirror pod may not reference secrets",
+        ),
+        (
+            mirror(
+                "other", volumes=[{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]
+            ),
+            "a mirror pod may not use ServiceAccountToken volume projections",
+        ),
         (mirror(volumes=[{"name": "v", "configMap": {"name": "s"}}]), f"{REFERS} configmaps"),
         (
             mirror(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "s"}}]),
@@ -133,6 +289,9 @@ async def test_kubelets_make_no_pods_that_would_give_them_rights(made, why):
         kubelet = server.admin.as_("system:node:n", "system:nodes")
         error = await refused(kubelet, "POST", "/api/v1/namespaces/default/pods", made)
         assert (error.code, error.message) == (403, f'pods "m" is forbidden: {why.format(uid=uid)}')
+        if why.startswith("a mirror pod"):  # whoever makes it
+            error = await refused(server.admin, "POST", "/api/v1/namespaces/default/pods", made)
+            assert (error.code, error.message) == (403, f'pods "m" is forbidden: {why}')
 
 
 async def test_kubelets_make_mirror_pods_that_give_no_rights():
@@ -207,6 +366,16 @@ async def test_kubelets_get_tokens_only_for_pods_of_their_node():
         ):
             error = await refused(kubelet, "POST", path, body)
             assert (error.code, error.message) == (code, forbidden + why if code == 403 else why)
+        into = 'TokenRequest in version "v1" cannot be handled as a TokenRequest: json: cannot unmarshal'
+        for spec, why in (
+            ({"boundObjectRef": "x"}, "string into Go struct field TokenRequestSpec.spec.boundObjectRef of type"),
+            ({"audiences": "x"}, "string into Go struct field TokenRequestSpec.spec.audiences of type []string"),
+            ({"audiences": [1]}, "number into Go struct field TokenRequestSpec.spec.audiences of type string"),
+            ({"expirationSeconds": "x"}, "string into Go struct field TokenRequestSpec.spec.expirationSeconds of type"),
+        ):
+            for who in (kubelet, server.admin):
+                error = await refused(who, "POST", path, {"spec": spec})
+                assert (error.code, error.message[: len(f"{into} {why}")]) == (400, f"{into} {why}")
         await grant(server.admin, "request-serviceaccounts-token-audience", "x")
         assert (await kubelet.call("POST", path, asked("p", "x")))["status"]["token"]
 
@@ -248,6 +417,10 @@ async def test_kubelets_label_and_taint_their_nodes_as_far_as_pods_are_not_steer
                 await kubelet.patch(NODE_N, patch)
             assert (caught.value.code, caught.value.message) == (403, f'nodes "n" is forbidden: {why}')
         other = {**NODE_N, "metadata": {"name": "other"}}
+        await admin.create({**NODE_N, "metadata": {"name": "third"}})
+        with pytest.raises(Refused) as caught:
+            await kubelet.patch({**NODE_N, "metadata": {"name": "third"}}, {"status": {"phase": "x"}}, sub="status")
+        assert caught.value.message == 'nodes "third" is forbidden: node "n" is not allowed to modify node "third"'
         error = await refused(kubelet, "POST", "/api/v1/nodes", other)
         assert error.message == 'nodes "other" is forbidden: node "n" is not allowed to modify node "other"'
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.embedded.support.asking import refused
+from tests.embedded.support.asking import Refused, refused
 from tests.embedded.support.secured import world
 
 from dynamic_memory.embedded.apiserver.rbac import Attributes, allows
@@ -105,6 +105,28 @@ async def test_A46_without_a_rule_nothing_is_allowed_and_the_text_is_that_of_the
         assert (await stranger.call("GET", "/version"))["major"] == "1"
 
 
+async def test_who_may_read_one_object_may_list_and_watch_it_by_its_name():
+    async with world(rbac=True) as made:
+        one = role("one", rule("get,list,watch,deletecollection", resources="configmaps", names=["a"]))
+        await made.admin.create(one)
+        await made.admin.create(binding("one", "ClusterRole/one", "User/jane"))
+        jane, maps = made.admin.as_("jane"), "/api/v1/namespaces/default/configmaps"
+        await jane.call("GET", maps, fieldSelector="metadata.name=a")
+        known = len(made.security.decider._known)
+        await jane.call("GET", maps, fieldSelector="metadata.name=a,metadata.namespace=x")
+        assert len(made.security.decider._known) == known, "what a client makes up is not remembered"
+        for method, selector in (
+            ("GET", ""),
+            ("GET", "metadata.name=b"),
+            ("GET", "metadata.name!=a"),
+            ("GET", "nonsense"),
+            ("DELETE", "metadata.name=a"),
+        ):
+            with pytest.raises(Refused) as caught:
+                await jane.call(method, maps, fieldSelector=selector)
+            assert caught.value.code == 403, selector
+
+
 async def test_A46_masters_may_do_everything():
     async with world(rbac=True) as made:
         master = made.admin.as_("root", "system:masters")
@@ -139,7 +161,7 @@ async def test_decisions_follow_changes_at_once():
         assert (await refused(user, "GET", path)).code == 403
         await admin.create(binding("all", "ClusterRole/reader", "User/jane"))
         error = await refused(user, "GET", path)
-        assert error.message.endswith(f': RBAC: clusterrole.{RBAC} "reader" not found')
+        assert error.message.endswith(f': rbac: RBAC: clusterrole.{RBAC} "reader" not found')
         await admin.create(role("reader", rule("list")))
         await user.call("GET", path)
         await admin.patch(role("reader"), {"rules": []})
@@ -288,6 +310,58 @@ async def test_A35_can_i():
         ]
         assert rules["status"]["nonResourceRules"]
         assert not rules["status"]["incomplete"]
+
+
+@pytest.mark.parametrize(
+    ("review", "spec", "why"),
+    [
+        (
+            "SelfSubjectAccessReview",
+            {"resourceAttributes": "x"},
+            (
+                "string into Go struct field SelfSubjectAccessReviewSpec.spec.resourceAttributes of type "
+                "v1.ResourceAttributes"
+            ),
+        ),
+        (
+            "SubjectAccessReview",
+            {"user": "u", "resourceAttributes": {"verb": 1}},
+            "number into Go struct field ResourceAttributes.spec.resourceAttributes.verb of type string",
+        ),
+        (
+            "SubjectAccessReview",
+            {"groups": "g", "resourceAttributes": {}},
+            "string into Go struct field SubjectAccessReviewSpec.spec.groups of type []string",
+        ),
+        (
+            "SelfSubjectRulesReview",
+            {"namespace": []},
+            "array into Go struct field SelfSubjectRulesReviewSpec.spec.namespace of type string",
+        ),
+    ],
+)
+async def test_reviews_of_the_wrong_type_are_refused(review, spec, why):
+    async with world(rbac=True) as made:
+        error = await refused(made.admin, "POST", f"{REVIEW}/{review.lower()}s", {"spec": spec})
+        text = f'{review} in version "v1" cannot be handled as a {review}: json: cannot unmarshal {why}'
+        assert (error.code, error.message) == (400, text)
+
+
+async def test_reviews_ask_with_field_selectors():
+    async with world(rbac=True) as made:
+        who = {"user": "system:node:n", "groups": ["system:nodes"]}
+        for selector, allowed in (
+            (None, False),
+            ({"rawSelector": "spec.nodeName=n"}, True),
+            ({"rawSelector": "spec.nodeName!=n"}, False),
+            ({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n"]}]}, True),
+            ({"requirements": [{"key": "spec.nodeName", "operator": "NotIn", "values": ["n"]}]}, False),
+            ({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n", "m"]}]}, False),
+        ):
+            body = asked("list", "pods", **who)
+            body["spec"]["resourceAttributes"]["fieldSelector"] = selector
+            answer = await made.admin.call("POST", f"{REVIEW}/subjectaccessreviews", body)
+            assert answer["status"]["allowed"] is allowed, selector
 
 
 async def test_A35_who_am_i():

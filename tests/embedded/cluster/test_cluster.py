@@ -215,6 +215,19 @@ async def test_a_role_whose_pod_is_deleted_gets_a_new_one_with_a_new_token(folde
         await eventually(forgotten, "pods without roles go")
 
 
+async def test_pods_of_roles_that_a_node_has_no_more_go(folder):
+    async with cluster(folder, roles="process", rbac=True) as running:
+        names = {pod.metadata.name for pod in (await running.kube.list(PODS, namespace=NAMESPACE)).items}
+        assert names == {f"{role}-{node}" for role in ("driver", "updater") for node in ("node-1", "node-2")}
+    async with cluster(folder, roles="process", rbac=True, fabric=()) as running:
+
+        async def of_drivers():
+            pods = (await running.kube.list(PODS, namespace=NAMESPACE)).items
+            return {pod.metadata.name for pod in pods} == {"driver-node-1", "driver-node-2"}
+
+        await eventually(of_drivers, "pods of updaters go")
+
+
 async def test_roles_as_processes_survive_a_kill(folder):
     async with cluster(folder, roles="process") as running:
         await claim_pod(running, "a")

@@ -98,6 +98,34 @@ def test_up_says_where_it_is_and_ends_cleanly_with_ctrl_c(folder):
     assert "count: 1" in (folder / "cluster.yaml").read_text()
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_roles_that_are_processes_end_with_the_cluster_however_it_ends(folder, how):
+    arguments = ["up", "--nodes", "1", "--roles", "process", "--port", "0", "--folder", str(folder)]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        # while they start: the nodes are there, and the roles are not ready
+        while len(roles := _children(process.pid)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(roles) == 4
+        process.send_signal(how)
+        assert process.wait(20) == (0 if how == signal.SIGINT else -how)
+    while (left := [pid for pid in roles if _alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+
+
+def _children(parent: int) -> list[int]:
+    """Processes that a process has started."""
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.parametrize(
     ("arguments", "where"),
     [

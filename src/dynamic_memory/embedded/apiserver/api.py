@@ -29,6 +29,7 @@ from dynamic_memory.embedded.apiserver.reading import BOOKMARK_SECONDS, Reading
 from dynamic_memory.embedded.apiserver.records import Object, encode
 from dynamic_memory.embedded.apiserver.request import Request, Response, Stream, UserInfo, failure, json_response
 from dynamic_memory.embedded.apiserver.routes import Route, route
+from dynamic_memory.embedded.apiserver.selectors import parse_fields
 from dynamic_memory.embedded.apiserver.subresources import COMMON, Subresources, success
 from dynamic_memory.embedded.apiserver.targets import target_of
 from dynamic_memory.embedded.apiserver.writing import Writing
@@ -44,6 +45,7 @@ __all__ = ["Api", "Authorizer"]
 
 _log = logging.getLogger(__name__)
 _PROBES = frozenset({"/healthz", "/livez", "/readyz"})
+_SELECTING = frozenset({"list", "watch", "deletecollection"})
 _RETURNED = frozenset(
     {
         ("", "pods"),
@@ -237,6 +239,9 @@ class Api:
         if self.authorizer is None:
             return
         resource = found.resource
+        fields = request.first("fieldSelector") if request.query and found.verb in _SELECTING else ""
+        if fields and not found.name and found.verb != "deletecollection":
+            found = found._replace(name=_named(fields))
         why = self.authorizer.authorize(
             request.user,
             found.verb,
@@ -245,7 +250,7 @@ class Api:
             subresource=found.subresource,
             namespace=found.namespace,
             name=found.name,
-            fields=request.first("fieldSelector") if found.verb == "deletecollection" else "",
+            fields=fields,
         )
         if why is not None:
             raise _forbidden(request, found, why)
@@ -347,6 +352,15 @@ def _forbidden(request: Request, found: Route, why: str) -> StatusError:
     qualified = resource.qualified
     shown = f'{qualified} "{found.name}" is forbidden: {text}' if found.name else f"{qualified} is forbidden: {text}"
     return StatusError(403, "Forbidden", shown, group=resource.group, kind=resource.plural, name=found.name)
+
+
+def _named(fields: str) -> str:
+    """Return the name of the only object that a list or watch is about by its field selector, empty if it has none."""
+    try:
+        terms = parse_fields(fields)
+    except StatusError:
+        return ""  # whoever may read is told of it
+    return next((term.value for term in terms if term.path == "metadata.name" and term.equal), "")
 
 
 def _force() -> StatusError:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decisions about requests: everything is allowed, or RBAC and the rights of nodes decide.
 
-`system:masters` may do all. Decisions are remembered until a role, a binding or a pod changes.
+`system:masters` may do all. Why something is not allowed is said with the name of who says it,
+as 1.37 does. Decisions are remembered until a role, a binding, or what rights of
+nodes follow from changes.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ __all__ = ["MASTERS", "AllowAll", "Decider", "Decision", "RbacAuthorizer", "requ
 
 MASTERS = "system:masters"
 KEPT = 20_000  # decisions that are remembered
+RELATED = frozenset({"pods", "persistentvolumes", "resourceslices", "volumeattachments"})
+"""Kinds that rights of nodes follow from."""
 
 request_verb: ContextVar[str] = ContextVar("request_verb", default="update")
 """The verb of the request that is being answered: admission sees an update where the client sent a patch."""
@@ -74,13 +78,15 @@ class RbacAuthorizer:
     def heard(self, event: Event) -> None:
         """Forget decisions when what they rest on has changed; called for every change in the store."""
         storage = event.record.storage
-        if storage.group == GROUP or (storage.plural == "pods" and not storage.group):
+        if storage.group == GROUP or storage.plural in RELATED:
             self._known.clear()
 
     def decide(self, user: UserInfo, wanted: Attributes) -> Decision:
         """Decide with a reason."""
         if MASTERS in user.groups:
             return Decision(allowed=True)
+        if wanted.fields and node_name(user) is None:
+            wanted = dataclasses.replace(wanted, fields="")  # rights of others do not depend on selectors
         key = (user.name, tuple(user.groups), wanted)
         found = self._known.get(key)
         if found is None:
@@ -91,19 +97,19 @@ class RbacAuthorizer:
 
     def _decide(self, user: UserInfo, wanted: Attributes) -> Decision:
         reason = ""
-        if node := node_name(user):
+        if (node := node_name(user)) is not None:
             opinion = node_opinion(node, wanted, self._world)
             if opinion is None:
                 return Decision(allowed=True)
-            reason = opinion
+            reason = f"node: {opinion}" if opinion else ""
         missing: list[str] = []
         for grant in self.rbac.grants(user, wanted.namespace, missing):
             if allows(grant.rule, wanted):
                 return Decision(allowed=True, reason=f"RBAC: allowed by {grant.source}")
         if missing:
             texts = list(dict.fromkeys(missing))
-            rbac = f"RBAC: {texts[0]}" if len(texts) == 1 else f"RBAC: [{', '.join(texts)}]"
-            reason = f"{reason}, {rbac}" if reason else rbac
+            rbac = f"rbac: RBAC: {texts[0]}" if len(texts) == 1 else f"rbac: RBAC: [{', '.join(texts)}]"
+            reason = f"{reason}\n{rbac}" if reason else rbac
         return Decision(allowed=False, reason=reason)
 
     def authorize(

@@ -129,8 +129,8 @@ def checked(value: Any, kind: str) -> dict[str, Any]:
     for name in ("kind", "apiVersion"):
         _check(kind, value.get(name), f"{kind}.{name}", "string")
     for name in ("spec", "status"):
-        _check(kind, value.get(name), f"{kind}.{name}", f"{kind}{name.title()}")
-    _check(kind, value.get("metadata"), f"{kind}.metadata", "ObjectMeta")
+        _check(kind, value.get(name), f"{kind}.{name}", f"v1.{kind}{name.title()}")
+    _check(kind, value.get("metadata"), f"{kind}.metadata", "v1.ObjectMeta")
     metadata = value.get("metadata") or {}
     for name in ("name", "generateName", "namespace", "uid", "resourceVersion"):
         _check(kind, metadata.get(name), f"ObjectMeta.metadata.{name}", "string")

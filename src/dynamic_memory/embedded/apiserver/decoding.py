@@ -20,7 +20,7 @@ from dynamic_memory.embedded.apiserver.schema import Schema
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.resource import Resource
 
-__all__ = ["decode", "strict_error"]
+__all__ = ["decode", "decode_unstored", "strict_error"]
 
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences", "managedFields")
 _EMPTY: tuple[dict[str, Any], list[Any]] = ({}, [])
@@ -50,6 +50,25 @@ def decode(resource: Resource, obj: dict[str, Any]) -> tuple[dict[str, Any], lis
         return _without_empty_metadata(made), problems
     made = _prune_root(schema, obj, problems, resource)
     return _without_empty_metadata(made), problems
+
+
+def decode_unstored(module: str, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+    """Return a question of a builtin kind that is answered and not stored (reviews, token requests).
+
+    Args:
+        module: of the kind, such as `authentication_v1`.
+        kind: name of it.
+        obj: as it came; not changed.
+
+    Raises:
+        StatusError: 400, a field has the wrong type.
+
+    """
+    try:
+        return Reader([]).read_object(schema_of(module, kind), obj, "", kind, ())
+    except Wrong as error:
+        version = module.rpartition("_")[2]
+        raise bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
 
 
 def _without_empty_metadata(obj: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,10 @@ class Exposition(Collector):
 
     def answer(self, accept: str) -> Response:
         """Return all numbers, in the form of Prometheus or of OpenMetrics."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is none
+            encode, content_type = choose_encoder("")
         return Response(200, encode(self._registry), content_type)
 
     def describe(self) -> list[Metric]:

@@ -8,7 +8,7 @@ per version and type, however many read them: wire types are immutable.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs
 
@@ -34,6 +34,7 @@ from dynamic_memory.process import clock
 __all__ = ["LocalKube"]
 
 T = TypeVar("T")
+Query = Mapping[str, list[str]]
 _ERRORS_FROM = 400
 _METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 
@@ -43,9 +44,25 @@ def _own(body: Body | Sequence[Body]) -> Any:
     return msgspec.json.decode(msgspec.json.encode(body))
 
 
-def _labels(kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None) -> Labels:
-    scope = scope_of(verb, namespace or "", name)
-    return Labels(VERBS[verb], "", kind.group, kind.version, kind.plural, subresource or "", scope)
+def _selecting(labels: str | None, fields: str | None) -> dict[str, list[str]]:
+    """Return the query of a request with selectors."""
+    selectors = {"labelSelector": labels, "fieldSelector": fields}
+    return {name: [text] for name, text in selectors.items() if text}
+
+
+def _labels(
+    kind: Kind[Any],
+    verb: str,
+    namespace: str | None,
+    name: str = "",
+    subresource: str | None = None,
+    *,
+    shown: str = "",
+    dry_run: bool = False,
+) -> Labels:
+    """Return the labels of a request, as it would have over HTTP; `shown` is its verb there if it has another."""
+    scope, dry = scope_of(verb, namespace or "", name), "All" if dry_run else ""
+    return Labels(shown or VERBS[verb], dry, kind.group, kind.version, kind.plural, subresource or "", scope)
 
 
 class LocalKube:
@@ -86,7 +103,7 @@ class LocalKube:
     ) -> ObjectList[T]:
         """Read all objects."""
         del consistent  # what is here is always the newest
-        with self._asked(kind, "list", namespace) as resource:
+        with self._asked(kind, "list", namespace, query=_selecting(labels, fields)) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             records = self._core.store.select(resource.storage, selection)
             version = self._core.store.version
@@ -104,12 +121,12 @@ class LocalKube:
     ) -> AsyncIterator[WatchEvent[T]]:
         """Follow changes after `resource_version` for at most `timeout` seconds."""
         store, begin = self._core.store, clock.monotonic()
-        with self._asked(kind, "watch", namespace) as resource:
+        with self._asked(kind, "watch", namespace, query=_selecting(labels, fields)) as resource:
             selection = selection_of(resource, namespace or "", labels or "", fields or "")
             if int(resource_version) > store.version:
                 raise expired(f"too new resource version: {resource_version} ({store.version})")
             watcher = store.watch(resource.storage, selection, int(resource_version))
-        with self._core.monitoring.watching(_labels(kind, "watch", namespace, "", None), begin):
+        with self._core.monitoring.watching(_labels(kind, "watch", namespace), begin):
             try:
                 until = clock.monotonic() + timeout
                 while not watcher.cut and (rest := until - clock.monotonic()) > 0:
@@ -128,9 +145,10 @@ class LocalKube:
         metadata = body.get("metadata") or {}
         place = (namespace or metadata.get("namespace") or "") if kind.namespaced else ""
         audit: Object = {}
-        with self._asked(kind, "create", place, metadata.get("name") or "", audit=audit) as resource:
+        with self._asked(kind, "create", place, metadata.get("name") or "", audit=audit, dry_run=dry_run) as resource:
             target = self._target(resource, place, metadata.get("name") or "", dry_run=dry_run, audit=audit)
             written = await self._api.writing.create(target, _own(body))
+            audit["name"] = written.record.key[1]
         return self._decoded(kind, resource, written.record)
 
     async def apply(
@@ -147,8 +165,10 @@ class LocalKube:
         metadata = body["metadata"]
         place = (metadata.get("namespace") or "") if kind.namespaced else ""
         audit: Object = {}
-        with self._asked(kind, "patch", place, metadata["name"], subresource, audit=audit) as resource:
-            name = metadata["name"]
+        name = metadata["name"]
+        with self._asked(
+            kind, "patch", place, name, subresource, audit=audit, shown="APPLY", dry_run=dry_run
+        ) as resource:
             target = self._target(resource, place, name, subresource, manager, dry_run=dry_run, audit=audit)
             target.force = force
             config = _own({"apiVersion": kind.api_version, "kind": kind.kind, **body})
@@ -169,7 +189,7 @@ class LocalKube:
     ) -> T:
         """Change fields of an object."""
         audit: Object = {}
-        with self._asked(kind, "patch", namespace, name, subresource, audit=audit) as resource:
+        with self._asked(kind, "patch", namespace, name, subresource, audit=audit, dry_run=dry_run) as resource:
             target = self._target(resource, namespace, name, subresource, manager, dry_run=dry_run, audit=audit)
             patch = _own(body)
             written = await self._api.patching.change(target, STYLES[style], patch)
@@ -237,13 +257,18 @@ class LocalKube:
         name: str = "",
         subresource: str | None = None,
         *,
+        query: Query | None = None,
         audit: Object | None = None,
+        shown: str = "",
+        dry_run: bool = False,
     ) -> Iterator[Resource]:
         """Check rights, raise what a client raises, and tell the audit log, with what is in `audit` by the end."""
         begin = clock.monotonic()
         code = 201 if verb == "create" else 200
+        request = self._request(kind, verb, namespace, name, subresource)
+        request.query = {**(query or {}), **({"dryRun": ["All"]} if dry_run else {})}
         try:
-            yield self._resource(kind, verb, namespace, name, subresource)
+            yield self._resource(kind, request)
         except StatusError as error:
             code = error.code
             raise from_status(code, encode(error.status())) from error
@@ -253,16 +278,16 @@ class LocalKube:
         finally:
             seconds = clock.monotonic() - begin
             if verb != "watch" or code >= _ERRORS_FROM:  # one that was begun counts when it ends
-                self._core.monitoring.done(_labels(kind, verb, namespace, name, subresource), code, seconds)
+                labels = _labels(kind, verb, namespace, name, subresource, shown=shown, dry_run=dry_run)
+                self._core.monitoring.done(labels, code, seconds)
             if self._api.audit is not None:
-                request = self._request(kind, verb, namespace, name, subresource)
                 request.audit |= audit or {}
                 self._api.audit(request, code, seconds)
 
     def _request(
         self, kind: Kind[Any], verb: str, namespace: str | None, name: str, subresource: str | None
     ) -> Request:
-        """Return the request as it would have come over HTTP, for the audit log."""
+        """Return the request as it would have come over HTTP, for rights and the audit log."""
         parts = ["/apis", kind.group, kind.version] if kind.group else ["/api", kind.version]
         parts += ["namespaces", namespace] if kind.namespaced and namespace else []
         parts += [part for part in (kind.plural, "" if verb == "create" else name, subresource) if part]
@@ -279,20 +304,14 @@ class LocalKube:
         )
         return request
 
-    def _resource(
-        self,
-        kind: Kind[Any],
-        verb: str,
-        namespace: str | None = None,
-        name: str = "",
-        subresource: str | None = None,
-    ) -> Resource:
+    def _resource(self, kind: Kind[Any], request: Request) -> Resource:
         found = self._core.registry.find(kind.group, kind.version, kind.plural)
         if found is None:
             raise no_such_path()
         if self._api.authorizer is not None:
-            route = Route(found, verb, namespace or "", name, subresource or "", "")
-            self._api.authorize(Request(verb, "", user=self._user), route)
+            known = request.audit
+            route = Route(found, known["verb"], known["namespace"], known["name"], known["subresource"], "")
+            self._api.authorize(request, route)
         return found
 
     def _target(

@@ -31,10 +31,12 @@ VERBS = {
     "update": "PUT",
     "patch": "PATCH",
     "delete": "DELETE",
-    "deletecollection": "DELETECOLLECTION",
+    "deletecollection": "DELETE",
 }
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = {**{method: method for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}, "HEAD": "GET"}
+"""As the real server names methods of what is no resource."""
 READS = frozenset({"GET", "HEAD"})
+CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/version"})
 APPLY = "application/apply-patch+yaml"
 
@@ -57,12 +59,18 @@ def labels_of(request: Request) -> Labels:
     resource = known.get("resource")
     if not resource:
         path = request.path if request.path in PATHS else ""
-        return Labels(request.method if request.method in METHODS else "other", "", "", "", "", path, "")
+        return Labels(METHODS.get(request.method, "other"), "", "", "", "", path, "")
     verb = known["verb"]
-    shown = "APPLY" if verb == "patch" and request.media_type == APPLY else VERBS[verb]
-    dry_run = "All" if request.query and request.first("dryRun") == "All" else ""
+    subresource = known["subresource"]
+    shown = VERBS[verb]
+    if verb == "patch" and request.media_type == APPLY:
+        shown = "APPLY"
+    elif subresource in CONNECTS:
+        shown = "CONNECT"
+    asked = request.query.get("dryRun") if request.query else None
+    dry_run = "" if not asked else "All" if set(asked) == {"All"} else "invalid"
     scope = scope_of(verb, known["namespace"], known["name"])
-    return Labels(shown, dry_run, known["group"], known["version"], resource, known["subresource"], scope)
+    return Labels(shown, dry_run, known["group"], known["version"], resource, subresource, scope)
 
 
 def scope_of(verb: str, namespace: str, name: str) -> str:
@@ -82,12 +90,12 @@ class _Peak:
         self._since = 0.0
 
     def add(self, number: int, at: float) -> None:
-        self.now += number
         if at - self._since >= 1.0:
-            self._before = self._most if at - self._since < 2.0 else 0  # noqa: PLR2004 - the second before this one
+            # since the last change there were as many as now
+            self._before = self._most if at - self._since < 2.0 else self.now  # noqa: PLR2004 - the second before
             self._most, self._since = self.now, at
-        elif self.now > self._most:
-            self._most = self.now
+        self.now += number
+        self._most = max(self._most, self.now)
 
     def read(self, at: float) -> int:
         self.add(0, at)

@@ -16,6 +16,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from dynamic_memory.embedded.apiserver.admission.accounts import mirror_fault
 from dynamic_memory.embedded.apiserver.core import Admission, AdmissionRequest
 from dynamic_memory.embedded.apiserver.errors import StatusError, forbidden
 from dynamic_memory.embedded.apiserver.node_labels import forbidden_labels
@@ -27,7 +28,10 @@ from dynamic_memory.embedded.apiserver.resource import World
 __all__ = ["NodeRestriction"]
 
 LEASES = "kube-node-lease"
+UNWRITTEN = frozenset({"eviction", "token"})
+"""Subresources whose bodies are not stored, and are not given to policies to change."""
 AUDIENCE = "request-serviceaccounts-token-audience"
+PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
 SIGNERS = frozenset({"kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"})
 VOLUME_STATUS = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
 
@@ -55,19 +59,33 @@ class NodeRestriction:
         self._rights = rights
 
     async def mutate(self, request: AdmissionRequest) -> Object:
-        """Leave changes to the policies."""
-        return await self._inner.mutate(request)
-
-    async def validate(self, request: AdmissionRequest) -> None:
-        """Refuse what a kubelet may not write.
+        """Refuse what a kubelet may not write, as it came: what policies make of it is not the kubelet's doing.
 
         Raises:
             StatusError: 403, 404, or what the policies raise.
 
         """
-        if (node := node_name(request.user)) and (why := self._refused(node, request)):
-            raise forbidden(request.resource, request.name, why)
+        self._check(request)
+        return await self._inner.mutate(request)
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Refuse what a kubelet may not do without writing an object.
+
+        Raises:
+            StatusError: 403, 404, or what the policies raise.
+
+        """
+        if request.operation == "DELETE" or request.subresource in UNWRITTEN:
+            self._check(request)
         await self._inner.validate(request)
+
+    def _check(self, request: AdmissionRequest) -> None:
+        node = node_name(request.user)
+        if node is None:
+            return
+        why = self._refused(node, request) if node else f'could not determine node from user "{request.user.name}"'
+        if why:
+            raise forbidden(request.resource, request.name, why)
 
     def _refused(self, node: str, request: AdmissionRequest) -> str:  # noqa: PLR0911 - one for each kind
         """Return why a kubelet may not write something, empty if it may."""
@@ -84,7 +102,7 @@ class NodeRestriction:
                 return _lease(node, request)
             case ("storage.k8s.io", "csinodes") if request.name != node:
                 return "can only access CSINode with the same name as the requesting node"
-            case ("resource.k8s.io", "resourceslices"):
+            case ("resource.k8s.io", "resourceslices") if request.operation != "UPDATE":
                 return _slice(node, request)
             case ("certificates.k8s.io", "certificatesigningrequests") if request.operation == "CREATE":
                 return _certificate(node, request.object or {})
@@ -112,6 +130,8 @@ class NodeRestriction:
         """Return why a kubelet may not make a pod, empty if it may."""
         if not mirrors(pod):
             return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
+        if why := mirror_fault(pod):
+            return why
         if _node(pod) != node:
             return f'node "{node}" can only create pods with spec.nodeName set to itself'
         return self._owner(node, pod["metadata"].get("ownerReferences") or []) or _references(node, pod)
@@ -184,13 +204,10 @@ class NodeRestriction:
 
 
 def _references(node: str, pod: Mapping[str, Any]) -> str:
-    """Return which object a mirror pod refers to that it must not, empty if it refers to none."""
+    """Return which object a mirror pod refers to that one of a kubelet must not, empty if it refers to none."""
     refers = f'node "{node}" can not create pods that reference'
-    if pod["spec"].get("serviceAccountName"):
-        return f"{refers} a service account"
-    for plural in ("secrets", "configmaps"):
-        if any(referred(pod, plural)):
-            return f"{refers} {plural}"
+    if any(referred(pod, "configmaps")):
+        return f"{refers} configmaps"
     volumes = pod["spec"].get("volumes") or ()
     if any(source.get("clusterTrustBundle") for source in _sources(volumes)):
         return f"{refers} clustertrustbundles"
@@ -265,11 +282,10 @@ def _lease(node: str, request: AdmissionRequest) -> str:
 
 
 def _slice(node: str, request: AdmissionRequest) -> str:
-    for obj in (request.object, request.old_object):
-        if obj is not None and _node(obj) != node:
-            verb = request.operation.lower()
-            return f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
-    return ""
+    """Return why a kubelet may not make or delete a slice, empty if it may; a slice stays with its node."""
+    if _node(request.object or request.old_object or {}) == node:
+        return ""
+    return f"can only {request.operation.lower()} ResourceSlice with the same NodeName as the requesting node"
 
 
 def _certificate(node: str, obj: Mapping[str, Any]) -> str:
@@ -281,11 +297,15 @@ def _certificate(node: str, obj: Mapping[str, Any]) -> str:
     from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
     try:
-        csr = x509.load_pem_x509_csr(base64.b64decode(str(spec.get("request") or "")))
+        text = base64.b64decode(str(spec.get("request") or ""))
+        if PEM not in text:
+            return "unable to parse csr: PEM block type must be CERTIFICATE REQUEST"
+        # it is parsed when it is asked for
+        subject = x509.load_pem_x509_csr(text).subject
     except ValueError as error:
         return f"unable to parse csr: {error}"
     wanted = f"system:node:{node}"
-    names = [str(each.value) for each in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return "" if names[-1:] == [wanted] else f"can only create a node CSR with CN={wanted}"
 
 

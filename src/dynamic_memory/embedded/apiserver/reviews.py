@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.authorization import Decider
+from dynamic_memory.embedded.apiserver.decoding import decode_unstored
 from dynamic_memory.embedded.apiserver.errors import Cause, invalid, method_not_allowed
 from dynamic_memory.embedded.apiserver.rbac import Attributes
 from dynamic_memory.embedded.apiserver.records import Object
@@ -19,6 +21,7 @@ __all__ = ["Reviews"]
 
 AUTHORIZATION = "authorization.k8s.io"
 AUTHENTICATION = "authentication.k8s.io"
+SELECTING = frozenset({"list", "watch", "deletecollection"})
 
 Identify = Callable[[str, tuple[str, ...]], tuple[UserInfo, tuple[str, ...]] | None]
 
@@ -45,7 +48,20 @@ def _wanted(spec: Object) -> Attributes:
         return Attributes(str(paths.get("verb", "")), path=str(paths.get("path", "")))
     asked = spec["resourceAttributes"]
     parts = ("verb", "group", "resource", "subresource", "namespace", "name")
-    return Attributes(**{part: str(asked.get(part, "")) for part in parts})
+    fields = _fields(asked.get("fieldSelector") or {}) if asked.get("verb") in SELECTING else ""
+    return Attributes(fields=fields, **{part: str(asked.get(part, "")) for part in parts})
+
+
+def _fields(selector: Object) -> str:
+    """Return a field selector as it stands in a query; requirements that no query can make are left out."""
+    terms = [str(selector["rawSelector"])] if selector.get("rawSelector") else []
+    for each in selector.get("requirements") or ():
+        sign = {"In": "=", "NotIn": "!="}.get(each.get("operator", ""))
+        values: list[str] = each.get("values") or []
+        if sign and len(values) == 1:
+            value = re.sub(r"([\\,=])", r"\\\1", values[0])
+            terms.append(f"{each.get('key', '')}{sign}{value}")
+    return ",".join(terms)
 
 
 class Reviews:
@@ -82,7 +98,8 @@ class Reviews:
         async def handle(request: Request, route: Route) -> Response:
             if route.verb != "create":
                 raise method_not_allowed(route.resource, route.verb)
-            body = self._api.decode(request, kind)
+            module = f"{route.resource.group.partition('.')[0]}_v1"
+            body = decode_unstored(module, kind, self._api.decode(request, kind))
             spec = body.get("spec")
             status = answer(request, route, spec if isinstance(spec, dict) else {})
             metadata: dict[str, Any] = {**(body.get("metadata") or {})}

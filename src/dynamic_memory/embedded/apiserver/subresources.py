@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynamic_memory.embedded.apiserver import metadata as meta
 from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
+from dynamic_memory.embedded.apiserver.decoding import decode_unstored
 from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
@@ -108,6 +109,7 @@ class Subresources:
 
     async def bind(self, request: Request, route: Route, binding: Object) -> Response:
         """Put a pod on a node."""
+        binding = decode_unstored("core_v1", "Binding", binding)
         target = target_of(request, route, "CreateOptions")
         said = binding.get("target")
         goal = said if isinstance(said, dict) else {}
@@ -148,16 +150,16 @@ class Subresources:
         )
 
     async def _evict(self, request: Request, route: Route) -> Response:
-        body = self._decode(request, "Eviction")
+        body = decode_unstored("policy_v1", "Eviction", self._decode(request, "Eviction"))
         metadata = body.get("metadata") or {}
         if metadata.get("name") not in {None, "", route.name}:
             raise bad_request("name in URL does not match name in Eviction object")
         said = body.get("deleteOptions")
         options = options_of(request, said if isinstance(said, dict) else {})
+        await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         record = self._core.store.head(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
-        await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         await disruption(self._core, record, dry_run=options.dry_run)
         await self._deleting.delete(route.resource, route.namespace, route.name, options, request)
         return json_response(
@@ -186,8 +188,10 @@ class Subresources:
         record = self._core.store.get(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
-        body = self._decode(request, "TokenRequest")
-        await self._core.admission.validate(self._created(request, route, body, dry_run=False))
+        body = decode_unstored("authentication_v1", "TokenRequest", self._decode(request, "TokenRequest"))
+        dry_run = target_of(request, route, "CreateOptions").dry_run
+        shown = {**body, "metadata": {"name": route.name, "namespace": route.namespace, **(body.get("metadata") or {})}}
+        await self._core.admission.validate(self._created(request, route, shown, dry_run=dry_run))
         if self.tokens is None:
             raise not_implemented("tokens of service accounts are not issued by this server")
         return json_response(201, await self.tokens(request, record, body))

@@ -209,10 +209,12 @@ class Cluster:
         for group in self.config.nodes:
             for name in node_names(group):
                 self.add_node(name, group)
-        if self.config.roles != "process":
-            await forget(kube)
         if self.config.roles != "none":
-            self._start_roles()
+            self._make_roles()
+        # pods have the names of their roles
+        await forget(kube, self.roles.keys() if self.config.roles == "process" else ())
+        for role in self.roles.values():
+            role.start()
 
     def _part(self, name: str) -> LocalKube:
         user = UserInfo(f"system:{name}", ("system:masters", "system:authenticated"))
@@ -247,7 +249,7 @@ class Cluster:
         node.start()
         return node
 
-    def _start_roles(self) -> None:
+    def _make_roles(self) -> None:
         self._role("service", "service", settings.service(self.config, self.folder))
         self._role("controller", "controller", settings.controller(self.config, self.folder))
         for node in self.nodes.values():
@@ -257,8 +259,6 @@ class Cluster:
             if node.has_fabric:
                 updater = settings.updater(self.config, self.folder, node.group, node.name)
                 self._role(f"updater-{node.name}", "updater", updater, node.name)
-        for each in self.roles.values():
-            each.start()
 
     def _role(self, name: str, role: RoleName, body: dict[str, Any], node: str = "") -> None:
         if self.config.roles == "process":

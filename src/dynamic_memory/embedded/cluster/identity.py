@@ -10,6 +10,7 @@ Source: KEP-1205, KEP-4193.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,13 @@ class Identity:
         return token
 
 
-async def forget(kube: LocalKube) -> None:
-    """Delete the pods of roles that an earlier start of the folder ran as processes."""
+async def forget(kube: LocalKube, kept: Collection[str] = ()) -> None:
+    """Delete the pods of roles that an earlier start of the folder ran as processes, but those with these names."""
     labels = ",".join(f"{key}={value}" for key, value in LABELS.items())
     for pod in (await kube.list(PODS, namespace=NAMESPACE, labels=labels)).items:
-        with contextlib.suppress(NotFound):
-            await kube.delete(PODS, pod.metadata.name, NAMESPACE)
+        if pod.metadata.name not in kept:
+            with contextlib.suppress(NotFound):
+                await kube.delete(PODS, pod.metadata.name, NAMESPACE)
 
 
 def _pod(name: str, role: str, node: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our roles in an embedded cluster: coroutines of this process, or processes that can be killed.
 
-Inline they call the API server without sockets; processes have tokens (`identity`). Either way each has the identity
-of its service account in a real cluster (a driver's and an updater's bound to their node), so that rights and policies
-hold for them as there; and a role that ends is started again after a moment, as its Deployment or DaemonSet would.
+Inline they call the API server without sockets; processes have tokens (`identity`), and end with the cluster (`tied`).
+Either way each has the identity of its service account in a real cluster (a driver's and an updater's bound to their
+node), so that rights and policies hold for them as there; and a role that ends is started again after a moment, as its
+Deployment or DaemonSet would.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -31,6 +31,7 @@ from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.embedded.apiserver.api import Api
 from dynamic_memory.embedded.apiserver.local import LocalKube
 from dynamic_memory.embedded.apiserver.request import UserInfo
+from dynamic_memory.embedded.cluster import tied
 from dynamic_memory.embedded.cluster.identity import Identity
 from dynamic_memory.embedded.cluster.settings import NAMESPACE
 from dynamic_memory.fabric import role as service_role
@@ -205,11 +206,10 @@ class ProcessRole(Role):
     async def _once(self) -> None:
         if self._identity is not None:
             await self._identity.take()
-        command = [sys.executable, "-m", "dynamic_memory", self.role, "--config", str(self._path)]
         output = await asyncio.to_thread(self._log.open, "ab")
         with output:
             process = self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *tied.command(self.role, "--config", str(self._path)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -17,7 +17,7 @@ import msgspec
 from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.objects import LEASES, NODES, SLICES, Node
 from dynamic_memory.host.interface import Host
-from dynamic_memory.kube.errors import AlreadyExists, ApiError, NotFound
+from dynamic_memory.kube.errors import AlreadyExists, ApiError, Forbidden, NotFound
 from dynamic_memory.kube.interface import Kube
 from dynamic_memory.process import clock
 from dynamic_memory.quantity import format_bytes, parse_bytes
@@ -176,7 +176,7 @@ class NodeKeeper:
         found = await self._kube.list(SLICES, fields=f"spec.nodeName={self.name}")
         for item in found.items:
             if not driver or item.spec.get("driver") == driver:
-                with contextlib.suppress(NotFound):
+                with contextlib.suppress(NotFound, Forbidden):  # one that is gone meanwhile is of no node
                     await self._kube.delete(SLICES, item.metadata.name)
 
     async def sync(self) -> None:

@@ -10,17 +10,20 @@ Source: plugin/pkg/admission/serviceaccount of Kubernetes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest
 from dynamic_memory.embedded.apiserver.errors import forbidden
+from dynamic_memory.embedded.apiserver.node_rights import mirrors, referred
 from dynamic_memory.embedded.apiserver.records import Object
 from dynamic_memory.embedded.apiserver.resource import StorageKey
 from dynamic_memory.embedded.apiserver.store import Store
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "mirror_fault"]
 
 _ACCOUNTS = StorageKey("", "serviceaccounts")
 _PODS = StorageKey("", "pods")
-_MIRROR = "kubernetes.io/config.mirror"
 
 
 class Accounts:
@@ -33,13 +36,15 @@ class Accounts:
         """Return a pod with the secrets of its account; anything else as it is.
 
         Raises:
-            StatusError: 403, there is no such account.
+            StatusError: 403, there is no such account; a mirror pod refers to one, or to secrets.
 
         """
         if request.resource.storage != _PODS or request.operation != "CREATE" or request.subresource:
             return obj
         spec, metadata = obj.get("spec") or {}, obj["metadata"]
-        if _MIRROR in (metadata.get("annotations") or {}):
+        if mirrors(obj):
+            if why := mirror_fault(obj):
+                raise forbidden(request.resource, request.name, why)
             return obj
         namespace, name = request.namespace, spec.get("serviceAccountName") or "default"
         found = self._store.get(_ACCOUNTS, (namespace, name))
@@ -52,3 +57,18 @@ class Accounts:
         if not secrets or spec.get("imagePullSecrets"):
             return obj
         return {**obj, "spec": {**spec, "imagePullSecrets": secrets}}
+
+
+def mirror_fault(pod: Mapping[str, Any]) -> str:
+    """Return what a mirror pod must not refer to, whoever makes it; empty if it refers to none of that."""
+    spec = pod.get("spec") or {}
+    if spec.get("serviceAccountName"):
+        return "a mirror pod may not reference service accounts"
+    if any(referred(pod, "secrets")):
+        return "a mirror pod may not reference secrets"
+    sources = [
+        each for volume in spec.get("volumes") or () for each in (volume.get("projected") or {}).get("sources") or ()
+    ]
+    if any("serviceAccountToken" in each for each in sources):
+        return "a mirror pod may not use ServiceAccountToken volume projections"
+    return ""
