@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.unit.driver.local_rig import LocalRig, env, local_claim, pod_body, result, spec
+from tests.unit.driver.local_rig import env, local_claim, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
@@ -15,14 +15,6 @@ from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
-
-
-@pytest.fixture
-async def rig(rig, tmp_path):
-    made = LocalRig(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def test_S2_an_owner_is_recorded_at_prepare_and_freed_only_by_unprepare(rig):

@@ -7,17 +7,9 @@ import json
 import uuid
 
 import pytest
-from tests.unit.driver.local_rig import LocalRig, local_claim, result, spec, text_of
+from tests.unit.driver.local_rig import local_claim, result, spec, text_of
 
 pytestmark = pytest.mark.looptime
-
-
-@pytest.fixture
-async def rig(rig, tmp_path):
-    made = LocalRig(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def test_C1_C2_one_file_with_one_device_and_only_environment(rig):

@@ -12,7 +12,7 @@ import pytest
 from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, set_pages
 from tests.unit.driver.conftest import claim_body
-from tests.unit.driver.local_rig import LocalRig, env, local_claim, parameters, pod_body, result, spec
+from tests.unit.driver.local_rig import env, local_claim, parameters, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
@@ -23,14 +23,6 @@ from dynamic_memory.kube.errors import Unavailable
 from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
-
-
-@pytest.fixture
-async def rig(rig, tmp_path):
-    made = LocalRig(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def test_R12_the_answer_names_request_pool_device_share_and_cdi_device(rig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from tests.support.machine import MIB
-from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result, spec
+from tests.unit.driver.local_rig import local_claim, parameters, result, spec
 from tests.unit.driver.nri_world import FACTS
 
 from dynamic_memory.driver import settings
@@ -15,14 +15,6 @@ from dynamic_memory.driver.grants import Mode
 from dynamic_memory.driver.nri_plan import Native, plan_container
 
 pytestmark = pytest.mark.looptime
-
-
-@pytest.fixture
-async def rig(rig, tmp_path):
-    made = LocalRig(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def test_the_mode_comes_from_claim_class_and_driver_in_this_order(rig):
