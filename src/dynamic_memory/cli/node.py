@@ -331,6 +331,7 @@ def setup_runtime(config: str, *, dry_run: bool) -> None:
       dynamic-memory setup-runtime /etc/containerd/config.toml
     """
     from dynamic_memory.host.containerd import setup  # noqa: PLC0415
+    from dynamic_memory.host.node_facts import read_text  # noqa: PLC0415
     from dynamic_memory.process import durable  # noqa: PLC0415
 
     path = Path(config)
@@ -338,7 +339,7 @@ def setup_runtime(config: str, *, dry_run: bool) -> None:
         click.echo(setup(sys.stdin.read(), "standard input"), nl=False)
         return
     try:
-        before = path.read_text() if path.exists() else ""
+        before = read_text(path) if path.exists() else ""
         after = setup(before, config)
         if after == before:
             click.echo(f"{config}: nothing to change")

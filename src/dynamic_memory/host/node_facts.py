@@ -16,7 +16,7 @@ from dynamic_memory.host.mounts import CgroupMounts, cgroup_mounts, parse_mounti
 from dynamic_memory.host.preflight import NodeFacts
 from dynamic_memory.host.topology import TopologyReader
 
-__all__ = ["read_facts", "read_mounts", "read_runtime"]
+__all__ = ["read_facts", "read_mounts", "read_runtime", "read_text"]
 
 MAX_IMPORTS = 64
 
@@ -71,13 +71,13 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
 
     """
     try:
-        texts = {path: _text(path)}
+        texts = {path: read_text(path)}
     except OSError:
         return None
     config = containerd.parse(texts[path], str(path))
     for found in _imports(path, config)[:MAX_IMPORTS]:
         try:
-            texts[found] = _text(found)
+            texts[found] = read_text(found)
         except OSError as error:
             raise InvalidInput(f"{path}: imports", "files that can be read", str(found)) from error
         config = containerd.merge_import(config, containerd.parse(texts[found], str(found)))
@@ -91,7 +91,14 @@ def read_runtime(path: Path) -> containerd.RuntimeFacts | None:
     )
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        InvalidInput: it is not UTF-8, which TOML is.
+        OSError: it cannot be read.
+
+    """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

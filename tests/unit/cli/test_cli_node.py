@@ -174,6 +174,16 @@ def test_setup_runtime_shows_what_changes_and_changes_it_once(tmp_path):
     assert containerd.runtime_facts(containerd.parse((tmp_path / "new/config.toml").read_text())).version == 3
 
 
+def test_setup_runtime_refuses_what_is_no_text_and_leaves_it_alone(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"version = 3\n# \xff\n")
+    done = run("setup-runtime", path, code=1)
+    assert isinstance(done.exception, InvalidInput)  # which the command says, with the exit code of wrong input
+    assert "UTF-8" in str(done.exception)
+    assert str(path) in str(done.exception)
+    assert path.read_bytes() == b"version = 3\n# \xff\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--size", "3Mi", "--hugetlb", "2Mi"], ["--size", "0"], ["--size", "x"], ["--size", "1Mi", "--numa", "near"]],
