@@ -13,12 +13,13 @@ from pathlib import Path
 
 from dynamic_memory.api.names import windows_pool
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import kubelet_state, reboot, sockets
+from dynamic_memory.driver import reboot, sockets
 from dynamic_memory.driver.cache import Claims
 from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.driver.enforcement import Enforcement
 from dynamic_memory.driver.health import Condition
+from dynamic_memory.driver.leftovers import Leftovers
 from dynamic_memory.driver.local_slices import LocalSlices
 from dynamic_memory.driver.lock import NodeLock
 from dynamic_memory.driver.metadata import MetadataFiles
@@ -29,13 +30,12 @@ from dynamic_memory.driver.owners import Owners
 from dynamic_memory.driver.plugin import Plugin
 from dynamic_memory.driver.prepare import Preparer
 from dynamic_memory.driver.reconciler import Reconciler
-from dynamic_memory.driver.records import ClaimRecord, Records
+from dynamic_memory.driver.records import Records
 from dynamic_memory.driver.registration import Registration
 from dynamic_memory.driver.reports import Reporter
 from dynamic_memory.driver.unprepare import Unpreparer
 from dynamic_memory.driver.view import FabricView
 from dynamic_memory.driver.windows import Windows
-from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.interface import Fabric
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.interface import Host
@@ -127,6 +127,7 @@ class Driver:
         self._reconciler = Reconciler(self.node)
         self._orphans = Orphans(self.node)
         self.node.look_for_orphans = self._orphans.look
+        self._leftovers = Leftovers(self.node, config)
         self._plugin = Plugin(preparer, Unpreparer(self.node), config.timing, self._conditions, locks=self.node.calls)
         self._registration = Registration(self._sockets.plugin, self._told_by_kubelet)
         self._may_register = asyncio.Event()
@@ -226,13 +227,13 @@ class Driver:
                 # calls of the kubelet may be in hand: nothing is given before this process is connected
                 self._nri.taken_over()
             await self.node.records.load()
-            await self._sweep()
+            await self._leftovers.sweep_sockets()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
-            await self._forget_stale()
-            await self._prune_specs()
+            await self._leftovers.forget_stale()
+            await self._leftovers.prune_specs()
             self.node.active = True
-            await self._restore_specs()
+            await self._leftovers.restore_specs()
             self._ready.set("node lock", True)
             log.info("this process attaches and detaches", extra={"records": len(self.node.records.all())})
             try:
@@ -252,62 +253,6 @@ class Driver:
                     await self._resync()
             finally:
                 self.node.active = False
-
-    async def _sweep(self) -> None:
-        folders = {"plugin_folder": self._config.plugin_folder, "registry_folder": self._config.registry_folder}
-        try:
-            for path in await asyncio.to_thread(lambda: sockets.sweep(**folders)):
-                log.info("socket of a driver that was killed removed", extra={"path": str(path)})
-        except OSError as error:
-            log.warning("sockets of drivers that were killed cannot be removed", extra={"error": str(error)})
-
-    async def _prune_specs(self) -> None:
-        """Remove CDI files that no record tells of; a driver that ends may still be writing both, the record first."""
-
-        def told() -> set[str]:
-            return {record.uid for record in self.node.records.all() if record.prepared or record.offered}
-
-        found = await asyncio.to_thread(self.node.specs.found)
-        for uid in {*found.values()} - {"", *told()}:
-            with contextlib.suppress(InvalidInput):  # the name of no claim of ours
-                await self.node.records.refresh(uid)
-        for name in self.node.specs.prune(told(), found):
-            log.info("stale CDI file removed", extra={"file": name})
-
-    async def _restore_specs(self) -> None:
-        """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs).
-
-        A claim may be released meanwhile, also by another process. So each file is written while its record is locked
-        and says so: whoever changes the record after that removes the file once more.
-        """
-        for known in self.node.records.all():
-            told = known.prepared or known.offered
-            if told is None or not known.local or told.tag:
-                continue
-            try:
-                if not await asyncio.to_thread(self.node.specs.says, known.uid, told.spec):
-                    await self.node.records.update(known.key, self._restore_spec)
-            except OSError as error:
-                log.warning("CDI file not restored", extra={"uid": known.uid, "error": str(error)})
-
-    def _restore_spec(self, record: ClaimRecord | None) -> ClaimRecord | None:
-        told = (record.prepared or record.offered) if record is not None else None
-        if record is not None and told is not None and record.local and not told.tag:
-            self.node.specs.write(record.uid, told.spec)
-        return record
-
-    async def _forget_stale(self) -> None:
-        """Drop what was prepared for claims that neither the cluster nor the kubelet knows any more."""
-        known = await asyncio.to_thread(kubelet_state.read, Path(self._config.kubelet_root))
-        for record in self.node.records.all():
-            if not record.local or record.shares or known is None or record.uid in known:
-                continue
-            if self.node.claims.get(record.uid) is None:
-                log.warning("nobody knows this claim any more", extra={"uid": record.uid, "claim": record.name})
-                self.node.specs.remove(record.uid)
-                if self.node.metadata is not None:
-                    self.node.metadata.remove(record.uid)
-                await self.node.records.update(record.key, lambda found: found and found.without_local())
 
     def _must_wait(self) -> None:
         """Another driver is at work: it has done what a reboot asks for, this one may serve what is ready."""
@@ -339,7 +284,7 @@ class Driver:
                 self.node.queue.add(claim.metadata.uid)
                 self._owners.changed(claim)
             self._orphans.look()
-            await self._restore_specs()
+            await self._leftovers.restore_specs()
             self.node.windows.changed()
             await clock.sleep(self._config.timing.resync)
 

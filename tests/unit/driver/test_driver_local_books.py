@@ -46,7 +46,7 @@ class Machine:
         await node.records.load()
         await node.local.read()
         node.active = True
-        await self.rig.driver._restore_specs()
+        await self.rig.driver._leftovers.restore_specs()
 
     def claim(self, number, device, size):
         if number not in self.refs:

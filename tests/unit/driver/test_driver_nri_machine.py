@@ -121,7 +121,7 @@ class Node(RuleBasedStateMachine):
             self.driver.node.claims.get = self.watched
             # as `Driver._pod_lives` says it
             self.driver._owners._lives = lambda uid: not self.connected or self.plugin.pods.get(uid) is not None
-            await self.driver._restore_specs()
+            await self.driver._leftovers.restore_specs()
 
         self.run(made())
         self.world.records = self.driver.node.records

@@ -232,7 +232,7 @@ async def test_a_look_at_everything_in_the_middle_of_a_release_leaves_no_file(ri
     async def look_first(key, change):
         monkeypatch.setattr(records, "update", update)
         assert rig.specs() == [], "the file went first"
-        await rig.driver._restore_specs()
+        await rig.driver._leftovers.restore_specs()
         return await update(key, change)
 
     monkeypatch.setattr(records, "update", look_first)
@@ -249,7 +249,7 @@ async def test_a_file_that_is_missing_comes_back_but_not_if_another_driver_relea
     await other._plugin._unpreparer.unprepare(released, clock.monotonic() + 5)
     assert rig.record(released) is not None, "this one has not heard of it"
     (rig.folder / f"cdi/dra.memory-claim-{kept.uid}.json").unlink()
-    await rig.driver._restore_specs()
+    await rig.driver._leftovers.restore_specs()
     assert rig.specs() == [f"dra.memory-claim-{kept.uid}.json"]
 
 
@@ -259,9 +259,9 @@ async def test_a_file_that_cannot_be_restored_ends_nothing(rig, monkeypatch):
     (rig.folder / "cdi" / rig.specs()[0]).unlink()
     with monkeypatch.context() as patch:
         patch.setattr(rig.driver.node.specs, "write", lambda _uid, _text: (_ for _ in ()).throw(OSError(28, "full")))
-        await rig.driver._restore_specs()
+        await rig.driver._leftovers.restore_specs()
     assert rig.specs() == []
-    await rig.driver._restore_specs()
+    await rig.driver._leftovers.restore_specs()
     assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
 
 
