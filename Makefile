@@ -53,8 +53,9 @@ protos: $(INSTALLED) ## generate the gRPC code from the .proto files
 protos-check: $(INSTALLED) ## fail if the generated gRPC code is not up to date
 	$(BIN)/python tools/protos.py --check
 
+# by file: what the tests of a file share, such as a story of many deaths, is made once
 test: $(INSTALLED) lint types layers protos-check ## checks and the fast tests; needs nothing but Python
-	$(PYTEST) -q -n $(JOBS) -m "not long" tests/unit tests/embedded
+	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "not long" tests/unit tests/embedded
 
 test-long: $(INSTALLED) cluster-bins ## what takes minutes: more cases, more runs
 	$(PYTEST) -q -n $(JOBS) -m long tests/unit tests/embedded
