@@ -66,10 +66,9 @@ class Quantity:
             raise InvalidInput("quantity", "a quantity such as 512Mi, 1.5 or 100m", text)
         return cls._read(text)
 
+    # the same few stand in every object, and are read again with each of its changes
     @classmethod
-    @functools.lru_cache(
-        maxsize=4096
-    )  # the same few stand in every object, and are read again with each of its changes
+    @functools.lru_cache(maxsize=4096)
     def _read(cls, text: str) -> Quantity:
         match = _TEXT.fullmatch(text)
         if match is None:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 from tests.cluster.support.cluster import Cluster
-from tests.cluster.support.deaths import Scene, scene
+from tests.cluster.support.deaths import Scene
 from tests.cluster.support.images import BUSYBOX
+from tests.cluster.support.own_memory import own_memory
 from tests.cluster.support.processes import eventually
-
-from dynamic_memory.api import names
 
 SIZE = 64 << 20
 LIMIT = 128 << 20
@@ -21,22 +20,8 @@ LIMIT = 128 << 20
 
 @pytest.fixture(scope="module")
 def stage(cluster: Cluster, rights: None) -> Iterator[Scene]:
-    cluster.node.wait()
-    socket = str(cluster.node.folder / "run" / "nri.sock")
-    driver = {"local": {"root": "/", "rescan": "1s"}, "nri": {"socket": socket}}
-    with scene(cluster, 0, nodes=[cluster.node], driver=driver) as made:
-        made.world.start()
-        eventually(lambda: _devices(cluster), 20, "the node's own memory is published")
-        request = {"deviceClassName": "dra.memory", "capacity": {"requests": {"size": str(SIZE)}}}
-        spec = {"devices": {"requests": [{"name": "mem", "exactly": request}]}}
-        kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
-        cluster.api.create({**kind, "metadata": {"name": "limited"}, "spec": {"spec": spec}}, made.namespace)
+    with own_memory(cluster, "limited", SIZE) as made:
         yield made
-
-
-def _devices(cluster: Cluster) -> list[Any]:
-    pool = names.memory_pool(cluster.node.name)
-    return [item for item in cluster.api.list("ResourceSlice") if item["spec"]["pool"]["name"] == pool]
 
 
 def pod(

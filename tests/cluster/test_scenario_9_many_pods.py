@@ -15,12 +15,11 @@ from typing import Any
 import grpc
 import pytest
 from tests.cluster.support.cluster import Cluster
-from tests.cluster.support.deaths import Scene, scene
+from tests.cluster.support.deaths import Scene
 from tests.cluster.support.images import BUSYBOX
+from tests.cluster.support.own_memory import own_memory
 from tests.cluster.support.processes import eventually
 from tests.support.wire import fields, text
-
-from dynamic_memory.api import names
 
 COUNT = 100
 SIZE = 32 << 20
@@ -31,21 +30,7 @@ PATIENCE = 240
 
 @pytest.fixture(scope="module")
 def stage(cluster: Cluster, rights: None) -> Iterator[Scene]:
-    cluster.node.wait()
-    socket = str(cluster.node.folder / "run" / "nri.sock")
-    driver = {"local": {"root": "/", "rescan": "1s"}, "nri": {"socket": socket}}
-    with scene(cluster, 0, nodes=[cluster.node], driver=driver) as made:
-        made.world.start()
-        pool = names.memory_pool(cluster.node.name)
-        eventually(
-            lambda: pool in {item["spec"]["pool"]["name"] for item in cluster.api.list("ResourceSlice")},
-            20,
-            "the node's own memory is published",
-        )
-        request = {"deviceClassName": "dra.memory", "capacity": {"requests": {"size": str(SIZE)}}}
-        spec = {"devices": {"requests": [{"name": "mem", "exactly": request}]}}
-        kind = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
-        cluster.api.create({**kind, "metadata": {"name": "small"}, "spec": {"spec": spec}}, made.namespace)
+    with own_memory(cluster, "small", SIZE) as made:
         yield made
 
 

@@ -29,7 +29,9 @@ __all__ = ["LABELS", "Identity", "forget"]
 
 LABELS = {"app.kubernetes.io/part-of": "dynamic-memory", "app.kubernetes.io/managed-by": "dynamic-memory-up"}
 SECONDS = 365 * 24 * 3600
+"""How long a token is good, if its pod lives so long."""
 LOOK = 0.2
+"""Seconds between two looks at a node, a pod or a token."""
 
 
 class Identity:

@@ -29,11 +29,8 @@ class Files:
 
     def write(self, path: Path | str, text: str) -> None:
         """Make a file."""
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            os.write(number, text.encode("ascii"))
-        finally:
-            os.close(number)
+        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - as above
+            file.write(text)
 
     def rename(self, path: Path | str, target: Path | str) -> None:
         """Replace a file, or move a folder to where none is."""
