@@ -61,6 +61,27 @@ async def test_a_watch_sees_changes_bookmarks_and_its_end():
 
 
 @pytest.mark.looptime
+async def test_a_watch_that_is_read_slowly_loses_nothing():
+    kube = FakeKube()
+    version = (await kube.list(NODES)).resource_version
+    seen = []
+
+    async def follow():
+        async for event in kube.watch(NODES, resource_version=version, timeout=100):
+            seen.append(event.object.metadata.name)
+            await clock.sleep(2)
+
+    task = asyncio.create_task(follow())
+    for name in "abcd":
+        await clock.sleep(1)
+        kube.put(NODES, {"metadata": {"name": name}})
+    await clock.sleep(20)
+    assert seen == ["a", "b", "c", "d"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.looptime
 async def test_a_watch_breaks_and_expires():
     kube = FakeKube()
     version = (await kube.list(NODES)).resource_version
