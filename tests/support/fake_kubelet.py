@@ -2,7 +2,7 @@
 """A caller of the plugin sockets, as the kubelet is one: finds a registration socket, registers, prepares, unprepares.
 
     kubelet = FakeKubelet(registry_folder)
-    await kubelet.register(timeout=10)                  # waits for a socket, GetInfo, NotifyRegistrationStatus
+    await kubelet.register(timeout=30)                  # waits for a socket, GetInfo, NotifyRegistrationStatus
     answer = await kubelet.prepare(("app", "far", uid)) # {uid: Prepared(devices, error)}
     await kubelet.unprepare(("app", "far", uid))        # {uid: error}
 
@@ -47,7 +47,7 @@ class FakeKubelet:
     refuse: str = ""
     sockets: list[Path] = field(default_factory=list)
 
-    async def register(self, timeout: float = 10.0, socket: Path | None = None) -> pluginregistration_pb2.PluginInfo:
+    async def register(self, timeout: float = 30.0, socket: Path | None = None) -> pluginregistration_pb2.PluginInfo:
         """Find a registration socket, and register what is behind it."""
         path = socket or await self._find(timeout)
         async with grpc.aio.insecure_channel(f"unix:{path}") as channel:

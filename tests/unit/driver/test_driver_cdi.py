@@ -113,16 +113,18 @@ def test_C3_a_reader_never_sees_half_a_file_whenever_the_writer_is_killed(tmp_pa
     path = tmp_path / "dra.memory-claim-u1.json"
     for _ in range(4):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) as writer:
-            seen, end = set(), time.monotonic() + 20
-            while len(seen) < 5:
-                assert time.monotonic() < end
-                if path.exists():
-                    (device,) = json.loads(path.read_text())["devices"]
-                    env = device["containerEdits"]["env"]
-                    assert len(env) == 200
-                    assert len({entry.partition("=")[2] for entry in env}) == 1, "of one write"
-                    seen.add(env[0])
-            writer.kill()
+            seen, end = set(), time.monotonic() + 30
+            try:
+                while len(seen) < 5:
+                    assert time.monotonic() < end
+                    if path.exists():
+                        (device,) = json.loads(path.read_text())["devices"]
+                        env = device["containerEdits"]["env"]
+                        assert len(env) == 200
+                        assert len({entry.partition("=")[2] for entry in env}) == 1, "of one write"
+                        seen.add(env[0])
+            finally:
+                writer.kill()
         json.loads(path.read_text())
     cdi.Specs(tmp_path).prune(["u1"])
     assert [found.name for found in tmp_path.iterdir()] == [path.name]

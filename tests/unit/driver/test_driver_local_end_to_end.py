@@ -58,7 +58,7 @@ async def test_R1_R12_O14_a_node_without_a_fabric_serves_its_own_memory_and_ends
     task = asyncio.create_task(driver.run())
     try:
         await kubelet.register()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not ready:
                 await clock.sleep(0.05)
         good = kube.put(RESOURCE_CLAIMS, local_claim(result(shareID="s1"), result(device="numa0-2mi", size="64Mi")))
@@ -105,7 +105,7 @@ async def running(short, size=4 * GIB):
             await task
 
 
-async def until(what, seconds=10):
+async def until(what, seconds=30):
     async with asyncio.timeout(seconds):
         while not (found := what()):
             await clock.sleep(0.02)

@@ -55,6 +55,6 @@ async def test_rule_13_the_lock_of_a_killed_process_is_free(tmp_path):
     finally:
         process.kill()
         process.communicate()
-    async with asyncio.timeout(5), lock.hold("new", lambda: None):
+    async with asyncio.timeout(30), lock.hold("new", lambda: None):
         assert lock.held
     assert not lock.held

@@ -45,7 +45,7 @@ class Linked(World):
         (node / "meminfo").write_text("Node 0 MemTotal: 1048576 kB\n")
         (node / "cpulist").write_text("0-3\n")
         self.ready = Readiness()
-        self.server = Runtime(folder / "nri.sock")
+        self.server = Runtime(folder / "nri.sock", request_timeout=30)
         self.link = NriLink(
             NriConfig(socket=folder / "nri.sock"),
             self.records,
@@ -72,7 +72,7 @@ class Linked(World):
         await self.server.stop()
 
     async def until(self, what):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not what():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.005)
 
@@ -183,7 +183,7 @@ async def test_N18_the_last_piece_of_12000_containers_is_answered_in_time(tmp_pa
 
 async def test_N19_the_driver_that_leads_is_the_one_that_connects(rig, tmp_path):
     """In real time, with the runtime's socket; a second driver waits for the node's lock, and connects then."""
-    server = Runtime(tmp_path / "nri.sock")
+    server = Runtime(tmp_path / "nri.sock", request_timeout=30)
     nri = NriConfig(socket=server.path)
     await server.start()
     try:

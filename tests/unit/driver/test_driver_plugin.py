@@ -44,7 +44,7 @@ class Stub:
             raise StillHeld("MemoryBusy", "2 memory blocks")
 
     async def _work(self, ref, until):
-        self.until[ref.name] = until - clock.monotonic()
+        self.until[ref.name] = until
         assert ref.uid not in self.running, "two calls for one claim at the same time"
         self.running.add(ref.uid)
         self.most = max(self.most, len(self.running))
@@ -146,14 +146,17 @@ async def test_R1_each_claim_of_a_call_has_its_own_answer(served, version):
 async def test_rule_11_a_call_may_wait_until_five_seconds_before_its_deadline(served):
     stub, kubelet, _, _ = served
     await kubelet.register()
-    await kubelet.prepare(("app", "far", "u1"), timeout=45)
-    assert stub.until["far"] == pytest.approx(40, abs=1)
-    await kubelet.unprepare(("app", "far", "u1"), timeout=20)
-    assert stub.until["far"] == pytest.approx(15, abs=1)
-    await kubelet.prepare(("app", "far", "u1"), timeout=None)
-    assert stub.until["far"] == pytest.approx(40, abs=1)
-    await kubelet.prepare(("app", "far", "u1"), timeout=6)
-    assert stub.until["far"] == pytest.approx(3, abs=1)
+
+    async def waits(call, timeout, expected):
+        began = clock.monotonic()
+        await call(("app", "far", "u1"), timeout=timeout)
+        # when in between the call came in depends on how busy the machine is
+        assert began + expected - 0.1 < stub.until["far"] < clock.monotonic() + expected
+
+    await waits(kubelet.prepare, 45, 40)
+    await waits(kubelet.unprepare, 20, 15)
+    await waits(kubelet.prepare, None, 40)
+    await waits(kubelet.prepare, 9, 4.5)
 
 
 async def test_rule_11_locks_are_per_claim(served):
@@ -177,5 +180,5 @@ async def test_an_unknown_version_is_not_served(served):
     async with grpc.aio.insecure_channel(f"unix:{kubelet.info.endpoint}") as channel:
         call = channel.unary_unary("/k8s.io.kubelet.pkg.apis.dra.v2.DRAPlugin/NodePrepareResources")
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
-            await call(b"", timeout=5)
+            await call(b"", timeout=30)
     assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED

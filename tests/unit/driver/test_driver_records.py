@@ -136,13 +136,13 @@ async def test_reading_all_anew_hides_nothing_meanwhile_and_takes_no_change_back
     def held_up_at_the_last(path):
         if path.stem == "u3":
             reading.set()
-            go_on.wait(5)
+            go_on.wait(30)
         return read(path)
 
     monkeypatch.setattr(durable, "read", held_up_at_the_last)
     load = asyncio.create_task(records.load())
     try:
-        assert await asyncio.to_thread(reading.wait, 5)
+        assert await asyncio.to_thread(reading.wait, 30)
         assert [found.key for found in records.all()] == ["u1", "u2", "u3"]
         assert records.key_of("t-u3") == "u3"
         # both were read by now, as they were

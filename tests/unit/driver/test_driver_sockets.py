@@ -118,7 +118,7 @@ async def serving(kind, path):
 
 async def answers(path):
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
-        await asyncio.wait_for(channel.channel_ready(), 5)
+        await asyncio.wait_for(channel.channel_ready(), 30)
 
 
 @pytest.mark.parametrize("kind", ["plugin", "registration"])
