@@ -49,7 +49,7 @@ async def test_the_leader_signs_its_own_certificate_before_it_speaks_to_the_fabr
 
     process = Process("controller")
     task = asyncio.create_task(role.Controller(process, settings, server, connect).run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await connected.wait()
         while not server.all("resourceslices"):
             await asyncio.wait([task], timeout=0.05)
@@ -72,7 +72,7 @@ async def test_a_controller_that_may_not_have_its_certificate_ends_with_the_reas
     )
     controller = role.Controller(Process("controller"), settings, server, lambda: role.connect(server, settings))
     with pytest.raises(ExceptionGroup) as caught:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await controller.run()
     assert "may not be role controller" in str(caught.value.exceptions[0])
 
