@@ -150,8 +150,8 @@ async def test_rule_11_a_call_may_wait_until_five_seconds_before_its_deadline(se
     async def waits(call, timeout, expected):
         began = clock.monotonic()
         await call(("app", "far", "u1"), timeout=timeout)
-        # when in between the call came in depends on how busy the machine is
-        assert began + expected - 0.1 < stub.until["far"] < clock.monotonic() + expected
+        # when in between the call came in depends on how busy the machine is; gRPC rounds up to tenths of a second
+        assert began + expected - 0.1 < stub.until["far"] < clock.monotonic() + expected + 0.2
 
     await waits(kubelet.prepare, 45, 40)
     await waits(kubelet.unprepare, 20, 15)
