@@ -188,12 +188,13 @@ class FakeKube:
                     raise Unavailable(0, "Unreachable", "the connection was lost")
                 if seen < self._oldest:
                     raise Gone(410, "Expired", f"too old resource version: {seen} ({self._oldest})")
+                reached = self.version  # what changes while the caller is at an event is for the next round
                 for record in [record for record in self._log if record.version > seen]:
                     seen = record.version
                     event = _event(record, wanted) if record.kind == str(kind) else None
                     if event is not None:
                         yield WatchEvent(event, _decode(kind, record.body), str(record.version))
-                seen = max(seen, self.version)
+                seen = max(seen, reached)
                 rest = end - clock.monotonic()
                 if rest < 0.001:
                     return

@@ -205,7 +205,7 @@ class Connection:
 
     async def handshake(self) -> None:
         """Registration, Configure, Synchronize; Configure before the answer to the registration, as the runtime may."""
-        stream = await asyncio.wait_for(self._registration, 20)
+        stream = await asyncio.wait_for(self._registration, 30)
         runtime = self.runtime
         configure = pb.ConfigureRequest(
             runtime_name=runtime.name,
@@ -323,7 +323,7 @@ class Runtime:
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
 
-    async def plugin(self, timeout: float = 20.0) -> Connection:
+    async def plugin(self, timeout: float = 30.0) -> Connection:
         """The next plugin that is synchronized (or connected, if the test does the handshake)."""
         return await asyncio.wait_for(self._ready.get(), timeout)
 

@@ -81,7 +81,7 @@ class Bench:
         await self.runtime.plugins.close()
         self.runtime.stop()
 
-    async def until(self, check, what: str, seconds: float = 5.0):
+    async def until(self, check, what: str, seconds: float = 30.0):
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             with contextlib.suppress(LookupError, TypeError):

@@ -99,7 +99,7 @@ class Machine:
         return task
 
     async def until(self, check):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not check():  # noqa: ASYNC110 - what another side of a socket does
                 await asyncio.sleep(0.005)
 

@@ -159,7 +159,7 @@ async def test_the_session_is_the_stream(site):
 
     await watch.aclose()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while site.service.sessions.alive("c1", "n1"):
             await clock.sleep(0.01)
 
@@ -187,7 +187,7 @@ async def test_a_restarted_service_is_found_again_with_all_shares(site):
         await driver.list_extents()
     await site.start()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 assert (await driver.list_extents()).shares == (share,)
@@ -314,7 +314,7 @@ async def test_calls_and_bytes_are_measured(site):
         return site.registry.get_sample_value(f"dynamic_memory_fabric_{name}", labels)
 
     # the caller has its answer before the call has ended
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while value("call_seconds_count", method="AddMemory") != 2:  # noqa: ASYNC110 - a metric sets no event
             await asyncio.sleep(0)
     assert value("calls_total", method="AddMemory", code="OK") == 1

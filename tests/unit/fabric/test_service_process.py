@@ -55,7 +55,7 @@ class Service:
             env=environment,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while self.process.returncode is None:
                 with contextlib.suppress(Unreachable):
                     await self.client.list_extents()
@@ -63,7 +63,7 @@ class Service:
                 await clock.sleep(0.02)
 
     async def ended(self):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             return await self.process.wait()
 
     def inject(self, injected):

@@ -101,7 +101,7 @@ async def test_a_hang_that_is_lifted_ends_before_the_deadline(open_simulated, ro
     running = asyncio.create_task(host.offline(TAG))
     await until_moving(host)
     faults.clear(root)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert not (await running).any_online
 
 

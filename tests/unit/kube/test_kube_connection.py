@@ -181,7 +181,7 @@ async def test_an_informer_survives_a_cut_connection(server):
     informer = Informer(client, NODES)
     task = asyncio.create_task(informer.run())
     await informer.wait_synced()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         for count in (1, 2):
             while len(server.watches) < count:
                 await server.watched.wait()
@@ -200,7 +200,7 @@ async def test_a_request_that_is_cancelled_before_the_server_speaks_leaves_no_co
     server.port = silent.sockets[0].getsockname()[1]
     client = Client.from_environment(server.kubeconfig(token="t1"))
     request = asyncio.create_task(client.get(NODES, "n"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         reader, writer = await accepted.get()
         await reader.readexactly(1)  # the handshake has begun
         request.cancel()

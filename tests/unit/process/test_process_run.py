@@ -33,7 +33,7 @@ class Role:
         )
 
     def line(self) -> str:
-        readable, _, _ = select.select([self.process.stdout], [], [], 20)
+        readable, _, _ = select.select([self.process.stdout], [], [], 30)
         assert readable, "the role said nothing"
         return self.process.stdout.readline().strip()
 
@@ -41,7 +41,7 @@ class Role:
         for number in signals:
             self.process.send_signal(number)
             time.sleep(0.05)  # two signals sent at once are one
-        out, error = self.process.communicate(timeout=20)
+        out, error = self.process.communicate(timeout=30)
         return self.process.returncode, out, error
 
 
@@ -138,7 +138,7 @@ async def main(p):
 
 def get(port: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
