@@ -262,6 +262,8 @@ class Runtime:
     Args:
         path: of its socket.
         legacy: it has StateChange only (NRI up to 0.11).
+        request_timeout: seconds that it waits for an answer. A real one has 2; a test that is about something else
+            must not fail because the machine was busy.
         handshakes: whether it does the handshake by itself; else the test does.
 
     """
@@ -275,7 +277,7 @@ class Runtime:
         nri: str = "v0.12.3",
         legacy: bool = False,
         known_mask: int = 0x3FFF,
-        request_timeout: float = 2.0,
+        request_timeout: float = 30.0,
         reply_first: bool = False,
         handshakes: bool = True,
     ) -> None:
