@@ -51,12 +51,18 @@ class Server:
         application.router.add_get("/{tail:.*}", self.answer)
         self.runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=context).start()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        self.listener = site._server
         self.port = self.runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_) -> None:
         await self.runner.cleanup()
+        # who has turned away in the middle of the handshake is not known to it
+        async with asyncio.timeout(30):
+            while self.listener._active_count:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
