@@ -135,6 +135,12 @@ async def test_a_message_beyond_all_bounds_is_refused(site):
         await site.node().add_memory(**{**share_of(), "device": "x" * 100_000})
 
 
+async def test_proxies_of_the_environment_are_not_used(site, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert (await site.node().list_extents()).shares == ()
+
+
 # --- how it goes on ---
 
 
