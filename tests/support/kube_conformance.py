@@ -239,7 +239,7 @@ async def a_watch_with_a_selector_sees_what_enters_and_leaves_it(kube: Kube, nam
     await label("a", **{"not": "1"})
     await label("a", **{"not": None})
     await kube.delete(CONFIG_MAPS, "a", namespace)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await enough.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
