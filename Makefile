@@ -59,6 +59,7 @@ test: $(INSTALLED) lint types layers protos-check ## checks and the fast tests; 
 
 test-long: $(INSTALLED) cluster-bins ## what takes minutes: more cases, more runs
 	$(PYTEST) -q -n $(JOBS) -m long tests/unit tests/embedded
+	$(PYTEST) -q -n $(JOBS) -m "hypothesis and not long" --hypothesis-profile=new tests/unit tests/embedded
 
 cluster-prerequisites:
 	@sh tools/cluster/prerequisites.sh

@@ -205,7 +205,7 @@ class Connection:
 
     async def handshake(self) -> None:
         """Registration, Configure, Synchronize; Configure before the answer to the registration, as the runtime may."""
-        stream = await asyncio.wait_for(self._registration, 20)
+        stream = await asyncio.wait_for(self._registration, 30)
         runtime = self.runtime
         configure = pb.ConfigureRequest(
             runtime_name=runtime.name,
@@ -262,6 +262,8 @@ class Runtime:
     Args:
         path: of its socket.
         legacy: it has StateChange only (NRI up to 0.11).
+        request_timeout: seconds that it waits for an answer. A real one has 2; a test that is about something else
+            must not fail because the machine was busy.
         handshakes: whether it does the handshake by itself; else the test does.
 
     """
@@ -275,7 +277,7 @@ class Runtime:
         nri: str = "v0.12.3",
         legacy: bool = False,
         known_mask: int = 0x3FFF,
-        request_timeout: float = 2.0,
+        request_timeout: float = 30.0,
         reply_first: bool = False,
         handshakes: bool = True,
     ) -> None:
@@ -323,7 +325,7 @@ class Runtime:
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
 
-    async def plugin(self, timeout: float = 20.0) -> Connection:
+    async def plugin(self, timeout: float = 30.0) -> Connection:
         """The next plugin that is synchronized (or connected, if the test does the handshake)."""
         return await asyncio.wait_for(self._ready.get(), timeout)
 

@@ -48,6 +48,8 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_retries", 0),
+    # The fabric is of the same site: the proxies of the environment lead out of it.
+    ("grpc.enable_http_proxy", 0),
     # Two channels to one address are two connections: a renewed certificate must not ride on the old one.
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -251,8 +252,10 @@ async def test_garbage_instead_of_http_ends_only_its_own_connection(client: Clie
     async def send(data: bytes) -> bytes:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(data)
-        writer.write_eof()
-        answer = await reader.read()
+        answer = b""
+        with contextlib.suppress(ConnectionError):  # it need not have read all of it when it hangs up
+            writer.write_eof()
+            answer = await reader.read()
         writer.close()
         return answer
 

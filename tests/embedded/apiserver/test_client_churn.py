@@ -75,7 +75,7 @@ def watching(log: Path, agent: str) -> bool:
 
 async def until(condition, *, check: bool = True) -> None:
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 - what is waited for is in a library or another process
                 await asyncio.sleep(0.02)
     except TimeoutError:

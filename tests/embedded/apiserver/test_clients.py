@@ -88,7 +88,7 @@ async def test_A42_kr8s(running_server: Running, kubeconfig: Path) -> None:
     task = asyncio.create_task(follow())
     await wait(lambda: seen)
     await made.delete()
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 30)
     assert seen == ["ADDED", "DELETED"]
     assert not await made.exists()
     await api._session.aclose()
@@ -170,6 +170,6 @@ async def test_A42_a_kopf_operator_sees_each_change_without_listing_again(
 
 
 async def wait(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for is in a library or another thread
             await asyncio.sleep(0.01)

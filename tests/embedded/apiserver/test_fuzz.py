@@ -19,7 +19,7 @@ from tests.embedded.support.hostile import DEFINITION, KINDS, Sent, proper, requ
 from tests.embedded.support.servers import Running, running
 from yarl import URL
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Fuzzed:

@@ -55,7 +55,7 @@ async def waits(journal: HandJournal, call: Awaitable[Any]) -> Any:
         await asyncio.sleep(0)
     assert not task.done(), "it was answered before that was on disk"
     journal.commit()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await task
 
 
@@ -131,7 +131,7 @@ async def test_what_is_read_is_on_disk_and_is_read_at_once() -> None:
     changed = asyncio.ensure_future(admin.patch(SET, {"spec": {"replicas": 5}}, "d"))
     deleted = asyncio.ensure_future(admin.delete(POD, "d"))
     await until(lambda: len(journal.waiting) == 2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert (await admin.call("GET", SCALE))["spec"]["replicas"] == 1
         assert (await admin.call("GET", SCALE.removesuffix("/scale")))["spec"]["replicas"] == 1
         assert (await admin.call("GET", f"{DEFAULT}/pods/a"))["metadata"]["name"] == "a"
@@ -145,7 +145,7 @@ async def test_what_is_read_is_on_disk_and_is_read_at_once() -> None:
 
 async def test_a_refusal_with_nothing_on_its_way_does_not_wait() -> None:
     admin, journal = await begun()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(Refused) as caught:
             await admin.delete({**POD, "metadata": {"name": "none"}}, "d")
     assert caught.value.code == 404

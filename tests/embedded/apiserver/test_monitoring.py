@@ -94,7 +94,7 @@ async def test_watches_are_counted_while_they_are_open_and_when_they_end() -> No
             found = await samples(client)
             assert value(found, "apiserver_longrunning_requests", **labels) == 1
             assert value(found, "apiserver_request_total", **labels) == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while value(found, "apiserver_longrunning_requests", **labels):
                 found = await samples(client)
         assert value(found, "apiserver_request_total", **labels, code="200") == 1

@@ -28,7 +28,7 @@ async def start(running: Cluster, containers: dict[str, Any], **spec: Any) -> No
         **spec,
     }
     await running.kube.create(PODS, {"metadata": {"name": "p"}, "spec": body}, namespace="default")
-    await eventually(lambda: runs(running), "it runs", 20)
+    await eventually(lambda: runs(running), "it runs")
 
 
 async def runs(running: Cluster) -> bool:
@@ -76,10 +76,10 @@ async def test_containers_that_name_the_claim_of_their_pod_share_it_and_the_othe
             statuses = (await found(running, PODS, "p")).status["containerStatuses"]
             return {each["name"]: each["restartCount"] for each in statuses}["two"] == 1 and await runs(running)
 
-        await eventually(again, "it is started again", 20)
+        await eventually(again, "it is started again")
         assert await environments(running) == told
         await running.kube.delete(PODS, "p", "default")
-        await eventually(lambda: gone(running), "it is gone", 20)
+        await eventually(lambda: gone(running), "it is gone")
         assert [(verb, error) for verb, _, error in calls] == [("prepare", ""), ("unprepare", "")]
 
 
@@ -93,5 +93,5 @@ async def test_a_pod_may_name_its_claim_twice(folder):
         await node.restart_kubelet()
         await eventually(lambda: node.kubelet.workers, "the kubelet finds it again")
         await running.kube.delete(PODS, "p", "default")
-        await eventually(lambda: gone(running), "it is gone", 20)
+        await eventually(lambda: gone(running), "it is gone")
         assert [verb for verb, _, _ in node.kubelet.claims.calls].count("prepare") <= 1

@@ -130,7 +130,7 @@ def _kubeconfig(stack, url):
     return str(path)
 
 
-async def eventually(question, seconds=15.0):
+async def eventually(question, seconds=30.0):
     """Wait for a coroutine's answer to be true."""
     answer = None
     try:
@@ -257,5 +257,9 @@ async def test_the_life_of_a_claim_on_the_embedded_api_server(http):
             return not await cluster.all(CLAIMS) and not await cluster.all(PODS)
 
         await eventually(nothing_left)
-        listed = json.loads(await kube.get_raw("/api/v1/namespaces/default/events"))["items"]
-        assert {"Scheduled", "FailedScheduling", "BindingConditionsPending"} <= {item["reason"] for item in listed}
+
+        async def events():
+            listed = json.loads(await kube.get_raw("/api/v1/namespaces/default/events"))["items"]
+            return {"Scheduled", "FailedScheduling", "BindingConditionsPending"} <= {item["reason"] for item in listed}
+
+        await eventually(events)

@@ -27,7 +27,7 @@ GI = 1 << 30
 QUICK = Periods(
     prepare=Seconds(0.1),
     unprepare=Seconds(0.05),
-    call=Seconds(2),
+    call=Seconds(30),
     sync=Seconds(0.1),
     registry=Seconds(0.02),
     registration=Seconds(0.05),
@@ -81,7 +81,7 @@ class Bench:
         await self.runtime.plugins.close()
         self.runtime.stop()
 
-    async def until(self, check, what: str, seconds: float = 5.0):
+    async def until(self, check, what: str, seconds: float = 30.0):
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             with contextlib.suppress(LookupError, TypeError):
@@ -91,6 +91,19 @@ class Bench:
                 pods = {body["metadata"]["name"]: body.get("status") for body in self.kube.bodies(objects.PODS)}
                 raise AssertionError(f"not within {seconds} s: {what}; {pods}")
             await asyncio.sleep(0.01)
+
+    async def ever(self, check, what: str, name: str = "a"):
+        """Wait for a status of a pod, and return it: one that lasts for a moment counts although it is over."""
+
+        def found():
+            for record in self.kube._log:
+                if record.kind == str(objects.PODS) and record.body["metadata"]["name"] == name:
+                    with contextlib.suppress(LookupError, TypeError, AttributeError):
+                        if check(record.body["status"]):
+                            return record.body["status"]
+            return None
+
+        return await self.until(found, what)
 
     def pod(self, name: str = "a", *, claim: str = "", annotations=None, containers=None, **spec):
         """Bind a pod to the node."""
@@ -135,8 +148,9 @@ class Bench:
     def container(self, name: str = "a"):
         return self.status(name)["containerStatuses"][0]
 
-    def condition(self, kind: str, name: str = "a"):
-        return next((each for each in self.status(name).get("conditions", []) if each["type"] == kind), None)
+    def condition(self, kind: str, name: str = "a", status=None):
+        found = self.status(name) if status is None else status
+        return next((each for each in found.get("conditions", []) if each["type"] == kind), None)
 
     def events(self):
         from dynamic_memory.kube.events import EVENTS

@@ -27,6 +27,8 @@ async def ready(bench):
     await bench.driver.start()
     await bench.start()
     await bench.driver.registered.wait()
+    if bench.driver.told[-1][0]:
+        await bench.until(lambda: bench.kubelet.plugins.names, "the kubelet has its answer")
 
 
 async def test_a_claim_is_prepared_before_the_containers_and_they_see_it(bench):
@@ -56,7 +58,8 @@ async def test_what_cannot_be_prepared_is_told_and_tried_again(bench):
     assert bench.phase() == "Pending"
     assert bench.container()["state"]["waiting"]["reason"] == "ContainerCreating"
     why = "NodePrepareResources failed for ResourceClaim far: the memory is not there"
-    assert ("FailedPrepareDynamicResources", f"Failed to prepare dynamic resources: {why}") in bench.events()
+    event = ("FailedPrepareDynamicResources", f"Failed to prepare dynamic resources: {why}")
+    await bench.until(lambda: event in bench.events(), "it is told")
     bench.driver.errors.clear()
     await bench.until(lambda: bench.phase() == "Running", "and works")
 
@@ -179,7 +182,7 @@ async def test_a_driver_that_was_killed_is_called_as_soon_as_it_is_back(bench):
     await asyncio.sleep(1.5)  # the channel's back-off has grown meanwhile
     assert not gone(bench)
     await bench.driver.start()
-    await bench.until(lambda: gone(bench), "it goes", 3)
+    await bench.until(lambda: gone(bench), "it goes")
 
 
 async def test_a_call_fails_with_the_registration_that_it_was_made_by(bench):
@@ -230,7 +233,7 @@ async def test_the_loop_does_not_wait_for_the_checkpoint_but_the_driver_does(ben
     def slow(path, data, mode=0o600):
         if path.name == CHECKPOINT:
             writes.append(path)
-            assert go_on.wait(5)
+            assert go_on.wait(50)
         write(path, data, mode)
 
     monkeypatch.setattr(durable, "write", slow)
@@ -238,7 +241,7 @@ async def test_the_loop_does_not_wait_for_the_checkpoint_but_the_driver_does(ben
     try:
         for name, pod in pods.items():
             bench.claim(f"far-{name}", pod, uid=name)
-        await bench.until(lambda: set(bench.kubelet.claims.claims) == {"a", "b"}, "both are noted", 2)
+        await bench.until(lambda: set(bench.kubelet.claims.claims) == {"a", "b"} and writes, "both are noted")
         assert calls(bench, "prepare") == [], "what the disk does not know the driver is not asked for"
         assert len(writes) == 1, "one at a time"
     finally:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from tests.embedded.kubelet.conftest import QUICK
 
 from dynamic_memory.embedded.kubelet import objects
+from dynamic_memory.process.config import Seconds
 
 MI = 1 << 20
 
@@ -53,18 +56,22 @@ async def test_a_pod_that_ends_by_itself_has_its_last_phase(bench, command, phas
 
 
 async def test_a_container_that_fails_is_started_again_at_once_and_then_backs_off(bench):
-    await bench.start()
+    await bench.start(msgspec.structs.replace(QUICK, back_off=Seconds(1)))
     bench.pod(container={"command": ["false"]})
-    await bench.until(
-        lambda: "waiting" in bench.container()["state"] and bench.container()["restartCount"] == 1, "it waits"
-    )
-    waiting = bench.container()["state"]["waiting"]
+
+    def waits(status):
+        (container,) = status["containerStatuses"]
+        return "waiting" in container["state"] and container["restartCount"] == 1
+
+    status = await bench.ever(waits, "it waits")
+    (container,) = status["containerStatuses"]
+    waiting = container["state"]["waiting"]
     assert waiting["reason"] == "CrashLoopBackOff"
     uid = bench.kube.body(objects.PODS, "a", "app")["metadata"]["uid"]
-    assert waiting["message"] == f"back-off 0.2s restarting failed container=main pod=a_app({uid})"
-    assert bench.container()["lastState"]["terminated"]["exitCode"] == 1
-    assert bench.phase() == "Running"
-    await bench.until(lambda: bench.container()["restartCount"] == 3, "again, and again")
+    assert waiting["message"] == f"back-off 1s restarting failed container=main pod=a_app({uid})"
+    assert container["lastState"]["terminated"]["exitCode"] == 1
+    assert status["phase"] == "Running"
+    await bench.until(lambda: bench.container()["restartCount"] >= 3, "again, and again")
 
 
 async def test_memory_above_the_limit_is_an_oom_kill(bench):
@@ -83,19 +90,21 @@ async def test_memory_above_the_limit_is_an_oom_kill(bench):
 async def test_init_containers_run_one_after_the_other_and_a_sidecar_beside_the_others(bench):
     await bench.start()
     bench.pod(
-        container={"command": ["sh", "-c", "sleep 0.3"]},
+        container={"command": ["sh", "-c", "sleep 1"]},
         initContainers=[
-            {"name": "first", "command": ["sh", "-c", "sleep 0.2"]},
+            {"name": "first", "command": ["sh", "-c", "sleep 1"]},
             {"name": "side", "restartPolicy": "Always"},
         ],
         restartPolicy="Never",
     )
-    await bench.until(
-        lambda: (bench.condition("Initialized") or {}).get("reason") == "ContainersNotInitialized", "not yet"
-    )
-    assert bench.condition("Initialized")["message"] == "containers with incomplete status: [first]"
-    await bench.until(lambda: bench.phase() == "Running", "it runs")
-    assert [("running" in each["state"]) for each in bench.status()["initContainerStatuses"]] == [False, True]
+
+    def initialized(status):
+        return bench.condition("Initialized", status=status)
+
+    status = await bench.ever(lambda status: initialized(status)["reason"] == "ContainersNotInitialized", "not yet")
+    assert initialized(status)["message"] == "containers with incomplete status: [first]"
+    status = await bench.ever(lambda status: status["phase"] == "Running", "it runs")
+    assert [("running" in each["state"]) for each in status["initContainerStatuses"]] == [False, True]
     await bench.until(lambda: bench.phase() == "Succeeded", "it ended, and took the sidecar with it")
 
 
@@ -104,10 +113,11 @@ async def test_a_deleted_pod_ends_within_its_grace_and_then_goes(bench):
     bench.pod("polite")
     bench.pod("deaf", container={"command": ["sleep", "99"]})
     await bench.until(lambda: bench.phase("polite") == bench.phase("deaf") == "Running", "both run")
-    bench.delete("polite", grace=30)
-    bench.delete("deaf", grace=1)
-    await bench.until(lambda: gone(bench, "polite"), "the one that heeds SIGTERM went", 0.8)
+    bench.delete("polite", grace=60)
+    bench.delete("deaf", grace=60)
+    await bench.until(lambda: gone(bench, "polite"), "the one that heeds SIGTERM went")
     assert not gone(bench, "deaf")
+    bench.delete("deaf", grace=1)
     await bench.until(lambda: gone(bench, "deaf"), "the other one was killed")
     assert bench.container("deaf")["state"]["terminated"]["exitCode"] == 137
     assert bench.phase("deaf") == "Failed"

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dynamic_memory.embedded.kubelet import objects
 from dynamic_memory.embedded.kubelet.resize import below_usage, changed, given, judge
 from dynamic_memory.embedded.kubelet.resources import pod_limit, qos, requests
+from dynamic_memory.embedded.runtime.curves import parse
 
 MI, GI = 1 << 20, 1 << 30
 
@@ -75,7 +77,7 @@ async def test_a_request_that_never_fits_is_infeasible_until_it_changes(bench):
 
 async def test_a_limit_below_use_is_in_progress_with_an_error_until_it_fits(bench):
     await bench.start()
-    await running(bench, limit="256Mi", annotations={"simulation.dynamicmemory.dev/memory": "steps 100Mi 0.7s, 10Mi"})
+    pod = await running(bench, limit="256Mi", annotations={"simulation.dynamicmemory.dev/memory": "100Mi"})
     resize(bench, "64Mi", "80Mi")
     found = await bench.until(lambda: bench.condition("PodResizeInProgress"), "in progress")
     assert found["reason"] == "Error"
@@ -83,6 +85,8 @@ async def test_a_limit_below_use_is_in_progress_with_an_error_until_it_fits(benc
         f"attempting to set container main memory limit ({80 * MI}) below current usage ({100 * MI})"
     )
     assert bench.container()["resources"]["limits"]["memory"] == "256Mi"
+    container = bench.runtime.get(pod["metadata"]["uid"], "main")
+    container.spec = msgspec.structs.replace(container.spec, model=parse("10Mi"))
     await bench.until(lambda: bench.container()["resources"]["limits"]["memory"] == "80Mi", "it fits")
     await bench.until(lambda: bench.condition("PodResizeInProgress") is None, "nothing is left")
 

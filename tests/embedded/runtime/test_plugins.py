@@ -82,9 +82,8 @@ class Machine:
 
     async def start(self, **wishes) -> Runtime:
         runtime = self.runtime
-        if wishes:
-            old = runtime.plugins
-            runtime.plugins = Plugins(old.path, state=runtime._state, apply=runtime._apply, **wishes)
+        old, wishes = runtime.plugins, {"timeout": 30.0, **wishes}  # the machine may be busy
+        runtime.plugins = Plugins(old.path, state=runtime._state, apply=runtime._apply, **wishes)
         runtime.cgroups.start(1 << 30)
         runtime.start(lambda _uid: None)
         runtime.make_pod("u", "Burstable", None, Sandbox(id="s", uid="u", name="a"))
@@ -99,7 +98,7 @@ class Machine:
         return task
 
     async def until(self, check):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not check():  # noqa: ASYNC110 - what another side of a socket does
                 await asyncio.sleep(0.005)
 

@@ -127,7 +127,7 @@ async def test_processes_are_real_have_the_environment_and_end(tmp_path):
     runtime.make_pod("u", "BestEffort", None)
     log = tmp_path / "logs" / "0.log"
     done = runtime.run("u", spec("env", env={"DYNAMIC_MEMORY_BYTES": "42"}, log=log))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await ended.get()
         assert (done.ended.code, done.ended.reason) == (0, "Completed")
         assert "DYNAMIC_MEMORY_BYTES=42" in log.read_text()

@@ -42,6 +42,6 @@ def namespace(cluster: EmbeddedCluster) -> Iterator[str]:
     """A fresh namespace; it goes, with all that is in it, after the test."""
     name = f"test-{next(_numbers)}"
     cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    eventually(lambda: cluster.api.find("ServiceAccount", "default", name), 20, f"service account of {name}")
+    eventually(lambda: cluster.api.find("ServiceAccount", "default", name), 30, f"service account of {name}")
     yield name
     cluster.api.delete("Namespace", name)

@@ -66,10 +66,10 @@ def deployed(trace: Trace) -> Iterator[EmbeddedCluster]:
 def namespace(deployed: EmbeddedCluster) -> Iterator[str]:
     """A namespace for what people make."""
     deployed.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "people"}})
-    eventually(lambda: deployed.api.find("ServiceAccount", "default", "people"), 20, "its service account")
+    eventually(lambda: deployed.api.find("ServiceAccount", "default", "people"), 30, "its service account")
     yield "people"
     deployed.api.delete("Namespace", "people")
-    eventually(lambda: deployed.api.find("Namespace", "people") is None, 20, "the namespace is gone")
+    eventually(lambda: deployed.api.find("Namespace", "people") is None, 30, "the namespace is gone")
 
 
 def ask(deployed: EmbeddedCluster, what: str) -> Any:
@@ -158,23 +158,27 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(
         assert (extent.tag, extent.size, extent.node) == (share, CLAIM_BYTES, NODE)
         told = {key: value for key, value in environment(deployed, uid).items() if key.startswith("DYNAMIC_MEMORY")}
         assert str(CLAIM_BYTES) in told.values(), told
-        eventually(lambda: shown(deployed) == CLAIM_BYTES, 10, "the capacity view grew")
+        eventually(lambda: shown(deployed) == CLAIM_BYTES, 30, "the capacity view grew")
         assert api.get("Node", NODE)["status"]["capacity"]["memory"] == before["status"]["capacity"]["memory"]
-        eventually(lambda: ceiling(deployed) == limit + CLAIM_BYTES, 10, "the limit over pods is lifted")
-        events = [event for event in api.list("Event", namespace) if event["reason"].startswith("Memory")]
-        assert "MemoryAttached" in {event["reason"] for event in events}
+        eventually(lambda: ceiling(deployed) == limit + CLAIM_BYTES, 30, "the limit over pods is lifted")
+
+        def told() -> list[dict[str, Any]]:
+            return [event for event in api.list("Event", namespace) if event["reason"].startswith("Memory")]
+
+        eventually(lambda: "MemoryAttached" in {event["reason"] for event in told()}, 30, "people are told")
+        events = told()
         assert all("simulated" in event["message"] for event in events)
-        eventually(lambda: "kubelet: pod runs" in timeline.seen, 10, "the timeline has seen that it runs")
+        eventually(lambda: "kubelet: pod runs" in timeline.seen, 30, "the timeline has seen that it runs")
         trace.mark("deleted")
         api.delete("Pod", name, namespace)
         eventually(lambda: api.find("Pod", name, namespace) is None, 30, "the pod is gone")
         eventually(lambda: not api.list("ResourceClaim", namespace), 30, "the claim is gone")
-        eventually(lambda: shown(deployed) == 0, 10, "the capacity view shrank")
-        eventually(lambda: ceiling(deployed) == limit, 10, "and so did the limit over pods")
+        eventually(lambda: shown(deployed) == 0, 30, "the capacity view shrank")
+        eventually(lambda: ceiling(deployed) == limit, 30, "and so did the limit over pods")
         assert ask(deployed, "list_extents").shares == ()
         assert pools(deployed) == [(POOL_BYTES, POOL_BYTES)]
-        eventually(lambda: len(timeline.seen) == 12, 10, "the timeline has seen the end")
-        eventually(lambda: not trace.faults(), 10, "every arrow, in order")
+        eventually(lambda: len(timeline.seen) == 12, 30, "the timeline has seen the end")
+        eventually(lambda: not trace.faults(), 30, "every arrow, in order")
     back = timeline.seen["driver -> service: RemoveMemory, bytes are back"]
     assert back <= timeline.seen["kubelet -> API server: pod is gone"], "I4: the pod went before its memory was back"
     assert trace.faults() == []

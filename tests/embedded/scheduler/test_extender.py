@@ -127,7 +127,7 @@ async def test_a_broken_extender_fails_the_decision_with_its_words(answer):
             await until(lambda: scheduled_condition(kube, "a"))
             condition = scheduled_condition(kube, "a")
             assert condition["status"] == "False"
-            assert events(kube, "FailedScheduling")
+            await until(lambda: events(kube, "FailedScheduling"))
             server.answers["/x/filter"] = {"NodeNames": ["n1"]}
             kube.put(RESOURCE_CLAIMS, claim("any"))
             await until(lambda: node_of(kube, "a") == "n1")

@@ -21,7 +21,7 @@ APPLY = "application/apply-patch+yaml"
 TABLE = (
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
 )
-SECONDS = 20.0
+SECONDS = 30.0
 LARGE = 1 << 20
 
 

@@ -37,7 +37,7 @@ async def cluster(folder: Path, text: str = "", **wishes: Any) -> AsyncIterator[
         yield running
 
 
-async def eventually(check: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+async def eventually(check: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     """Wait for a truthy answer of `check`, which may be a coroutine."""
     end = asyncio.get_running_loop().time() + seconds
     while True:

@@ -18,7 +18,7 @@ from tests.embedded.support.churning import RESOURCES, Change
 
 __all__ = ["FOLLOWERS", "Followers", "Seen", "kopf_follows", "kr8s_follows", "kubernetes_follows", "lightkube_follows"]
 
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 class Seen:

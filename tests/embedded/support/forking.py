@@ -69,13 +69,13 @@ class Forked:
         """SIGKILL, and wait until it is gone."""
         if self.code is None:
             self.signal(signal.SIGKILL)
-        self.wait(10)
+        self.wait(30)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         if self.code is None:
             self.signal(signal.SIGTERM)
-        return self.wait(20)
+        return self.wait(30)
 
 
 class Forks:
@@ -116,8 +116,8 @@ class Forks:
         """End all of them."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(20)
-        self._reader.join(20)
+        self._process.wait(30)
+        self._reader.join(30)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -66,7 +66,7 @@ async def informers(program: Path, kubeconfig: Path) -> AsyncIterator[Informers]
         yield found
         assert process.stdin is not None
         process.stdin.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await reading
             assert await process.wait() == 0
     finally:

@@ -33,6 +33,6 @@ class HandJournal:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - tasks of this loop bring it about
             await asyncio.sleep(0)

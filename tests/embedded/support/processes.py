@@ -14,7 +14,7 @@ from tests.embedded.support.client import Client
 
 __all__ = ["ServerProcess", "server_process"]
 
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 class ServerProcess:

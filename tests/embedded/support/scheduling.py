@@ -93,7 +93,7 @@ async def scheduling(kube: FakeKube, config: SchedulerConfig | None = None) -> A
         yield scheduler
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> float:
+async def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> float:
     """Wait for a condition; return how long that took."""
     began = clock.monotonic()
     while not condition():

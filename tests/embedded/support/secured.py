@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import ssl
@@ -57,11 +58,17 @@ class World:
         edge.audit = self.security.audit
         runner = web.ServerRunner(web.Server(edge.handle, access_log=None), handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        await site.start()
+        listener = site._server
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
             yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
+            # who has turned away in the middle of the handshake is not known to the runner
+            async with asyncio.timeout(30):
+                while listener._active_count:  # type: ignore[union-attr] # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.005)
 
     @contextlib.asynccontextmanager
     async def asked_by(self, token: str = "") -> AsyncIterator[Client]:

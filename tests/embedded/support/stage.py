@@ -116,7 +116,7 @@ class InlineChild:
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
-        return self.wait(20)
+        return self.wait(30)
 
     def kill(self) -> None:
         self.code = -9
@@ -182,7 +182,7 @@ class EmbeddedNode:
 
         self._cluster.call(begin())
 
-    def wait(self, timeout: float = 20) -> None:
+    def wait(self, timeout: float = 30) -> None:
         def ready() -> bool:
             found = self._cluster.api.get("Node", self.name)
             conditions = {each["type"]: each["status"] for each in found["status"].get("conditions", [])}

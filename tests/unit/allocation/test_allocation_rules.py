@@ -160,18 +160,18 @@ def test_too_large_a_count_is_answered_at_once(node: World) -> None:
     node.slice("a", [plain(f"d{number}") for number in range(30)])
     first = claim(request(), name="first")
     node.commit(first, node.allocator.allocate([first], "n")[0])
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert node.allocator.allocate([claim(request(count=30))], "n") is None
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_an_impossible_request_after_a_wide_choice_is_answered_soon(node: World) -> None:
     node.slice("a", [plain(f"d{number}", attributes={"id": {"int": number}}) for number in range(40)])
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert node.allocator.allocate([claim(request("wide", count=10), request("huge", "1Gi"))], "n") is None
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_deep_searches_do_not_exhaust_the_stack(node: World) -> None:

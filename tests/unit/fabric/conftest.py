@@ -104,7 +104,7 @@ class Site:
         return self.connect(authority.issue(directory, identity, ca=self.c1.pem), **arguments)
 
     def connect(self, files, **arguments):
-        client = FabricClient.connect(self.listen, files, **arguments)
+        client = FabricClient.connect(self.listen, files, **{"deadline": 30.0, **arguments})
         self._clients.append(client)
         return client
 

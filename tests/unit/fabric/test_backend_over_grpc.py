@@ -138,7 +138,7 @@ class Remote:
         await self._until(lambda: tag not in self._allocations)
 
     async def _until(self, condition):
-        async with asyncio.timeout(5), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(condition)
 
 

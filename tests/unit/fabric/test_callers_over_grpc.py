@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support.certificates import Authority
 from tests.support.fake_fabric import share_of
@@ -70,20 +72,27 @@ async def test_without_a_certificate_nobody_connects(site):
     channel = grpc.aio.secure_channel(site.listen, grpc.ssl_channel_credentials(site.c1.pem))
     async with channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
 
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_watch_ends_with_the_certificate(site):
-    lifetime = dt.timedelta(seconds=1.5)
-    files = site.c1.issue(site.root / "short", Identity.node("c1", "n1"), ca=site.c1.pem, lifetime=lifetime)
+def end_of(certificate):
+    return x509.load_pem_x509_certificate(Path(certificate).read_bytes()).not_valid_after_utc
+
+
+async def test_a_watch_ends_with_the_certificate(site, monkeypatch):
+    files = site.c1.issue(site.root / "short", Identity.node("c1", "n1"), ca=site.c1.pem)
+    expires = end_of(files.certificate)
+    # by the clock of the service it has two seconds from whenever the watch begins
+    monkeypatch.setattr(clock, "now", lambda: expires - dt.timedelta(seconds=2))
     client = site.connect(files)
     watch = aiter(client.watch())
     await anext(watch)
 
     with pytest.raises(Unauthenticated, match="expired"):
         await anext(watch)
+    monkeypatch.setattr(clock, "now", lambda: expires)
     with pytest.raises(Unauthenticated, match="expired"):
         await client.list_extents()
     assert not site.service.sessions.alive("c1", "n1")

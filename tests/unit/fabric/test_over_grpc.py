@@ -135,21 +135,49 @@ async def test_a_message_beyond_all_bounds_is_refused(site):
         await site.node().add_memory(**{**share_of(), "device": "x" * 100_000})
 
 
+async def test_proxies_of_the_environment_are_not_used(site, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert (await site.node().list_extents()).shares == ()
+
+
 # --- how it goes on ---
 
 
-async def test_an_addition_that_is_slower_than_the_deadline_is_found_by_the_next_call(site):
-    driver = site.node(deadline=0.2)
-    site.inject(Faults(latency={"add": 0.5}))
+class Held:
+    """Makes the additions of a site wait until they may go on."""
+
+    def __init__(self, site, monkeypatch) -> None:
+        self.begun, self.go_on, self.orders = asyncio.Event(), asyncio.Event(), []
+        self._compose = site.backend.compose
+        monkeypatch.setattr(site.backend, "compose", self._held)
+
+    async def _held(self, order):
+        self.orders.append(order)
+        self.begun.set()
+        await self.go_on.wait()
+        return await self._compose(order)
+
+
+async def test_an_addition_that_is_slower_than_the_deadline_is_found_by_the_next_call(site, monkeypatch):
+    monkeypatch.setattr(client, "_SLACK", 30.0)
+    held = Held(site, monkeypatch)
+    patient, hasty = site.node(), site.node()
+    await hasty.list_extents()  # connected, which takes its time
+    hasty._deadline = 0.2
     wanted = share_of()
-    with pytest.raises(Unreachable, match="DEADLINE_EXCEEDED"):
-        await driver.add_memory(**wanted)
-    with pytest.raises(Unreachable, match="DEADLINE_EXCEEDED"):
-        await driver.add_memory(**wanted)
+    adding = asyncio.create_task(patient.add_memory(**wanted))
+    await held.begun.wait()
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="DEADLINE_EXCEEDED"):
+            await hasty.add_memory(**wanted)
 
-    share = await driver.add_memory(**wanted)
+    held.go_on.set()
+    share = await patient.add_memory(**wanted)
 
-    assert (await driver.list_extents()).shares == (share,)
+    assert await adding == share
+    assert (await patient.list_extents()).shares == (share,)
+    assert len(held.orders) == 1
 
 
 async def test_the_session_is_the_stream(site):
@@ -159,7 +187,7 @@ async def test_the_session_is_the_stream(site):
 
     await watch.aclose()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while site.service.sessions.alive("c1", "n1"):
             await clock.sleep(0.01)
 
@@ -187,7 +215,7 @@ async def test_a_restarted_service_is_found_again_with_all_shares(site):
         await driver.list_extents()
     await site.start()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 assert (await driver.list_extents()).shares == (share,)
@@ -221,21 +249,23 @@ async def test_a_watch_that_is_cancelled_is_cancelled(site):
         await waiting
 
 
-async def test_closing_the_client_ends_its_calls(site):
+async def test_closing_the_client_ends_its_calls(site, monkeypatch):
+    held = Held(site, monkeypatch)
     driver = site.node()
-    site.inject(Faults(latency={"add": 1.0}))
     waiting = asyncio.ensure_future(driver.add_memory(**share_of()))
-    await clock.sleep(0.2)
+    await held.begun.wait()
 
     await driver.close()
 
     with pytest.raises(Unreachable):
         await waiting
+    held.go_on.set()
 
 
 async def test_a_call_of_which_grpc_never_speaks_again_ends_at_its_deadline(site, monkeypatch):
-    driver = site.node(deadline=0.1)
+    driver = site.node()
     await driver.list_extents()
+    driver._deadline = 0.1
 
     async def hang(*_, **__):
         await asyncio.Event().wait()
@@ -314,7 +344,7 @@ async def test_calls_and_bytes_are_measured(site):
         return site.registry.get_sample_value(f"dynamic_memory_fabric_{name}", labels)
 
     # the caller has its answer before the call has ended
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while value("call_seconds_count", method="AddMemory") != 2:  # noqa: ASYNC110 - a metric sets no event
             await asyncio.sleep(0)
     assert value("calls_total", method="AddMemory", code="OK") == 1

@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import uuid
 
 import msgspec
 import pytest
+from tests.support.ports import free_port
 
 from dynamic_memory.fabric import steps
 from dynamic_memory.fabric.backends.faults import Faults
@@ -40,12 +40,10 @@ health: null
 class Service:
     def __init__(self, root) -> None:
         self.root = root
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.file = root / "service.yaml"
         self.file.write_text(CONFIG.format(port=self.port, root=root))
-        self.client = FabricClient.connect(f"127.0.0.1:{self.port}", None, identity="node/n1")
+        self.client = FabricClient.connect(f"127.0.0.1:{self.port}", None, identity="node/n1", deadline=30)
         self.process = None
 
     async def start(self, fault=""):
@@ -55,7 +53,7 @@ class Service:
             env=environment,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while self.process.returncode is None:
                 with contextlib.suppress(Unreachable):
                     await self.client.list_extents()
@@ -63,7 +61,7 @@ class Service:
                 await clock.sleep(0.02)
 
     async def ended(self):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             return await self.process.wait()
 
     def inject(self, injected):
@@ -133,8 +131,7 @@ async def test_SIGTERM_lets_an_operation_end_and_ends_watches(service):
     service.inject(Faults(latency={"add": 0.5}))
     watch = aiter(service.client.watch())
     await anext(watch)
-    adding = asyncio.create_task(service.client.add_memory(**wanted()))
-    await clock.sleep(0.2)
+    adding = await begun(service)
 
     service.process.terminate()
 
@@ -146,6 +143,14 @@ async def test_SIGTERM_lets_an_operation_end_and_ends_watches(service):
     assert (await service.client.list_extents()).shares == (share,)
 
 
+async def begun(service):
+    """Begin an addition; it has come to the service, for a call that was made after it on its connection has."""
+    adding = asyncio.create_task(service.client.add_memory(**wanted()))
+    await clock.sleep(0)
+    await service.client.list_extents()
+    return adding
+
+
 async def _exhaust(watch):
     async for _ in watch:
         pass
@@ -154,8 +159,7 @@ async def _exhaust(watch):
 async def test_an_operation_that_takes_too_long_does_not_hold_up_the_end(service):
     await service.start()
     service.inject(Faults(latency={"add": 60.0}))
-    adding = asyncio.create_task(service.client.add_memory(**wanted()))
-    await clock.sleep(0.2)
+    adding = await begun(service)
 
     service.process.terminate()
 

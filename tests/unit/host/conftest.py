@@ -30,7 +30,7 @@ def host_config(root: Path) -> Callable[..., SimulatedHostConfig]:
 
 @pytest.fixture
 def open_simulated(host_config: Callable[..., SimulatedHostConfig]) -> Callable[..., SimulatedHost]:
-    def make(*, deadline: float = 5.0, **config: object) -> SimulatedHost:
+    def make(*, deadline: float = 60.0, **config: object) -> SimulatedHost:
         return SimulatedHost(host_config(**config), deadline=deadline)
 
     return make

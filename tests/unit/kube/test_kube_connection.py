@@ -51,12 +51,18 @@ class Server:
         application.router.add_get("/{tail:.*}", self.answer)
         self.runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=context).start()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        self.listener = site._server
         self.port = self.runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_) -> None:
         await self.runner.cleanup()
+        # who has turned away in the middle of the handshake is not known to it
+        async with asyncio.timeout(30):
+            while self.listener._active_count:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
@@ -181,7 +187,7 @@ async def test_an_informer_survives_a_cut_connection(server):
     informer = Informer(client, NODES)
     task = asyncio.create_task(informer.run())
     await informer.wait_synced()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         for count in (1, 2):
             while len(server.watches) < count:
                 await server.watched.wait()
@@ -200,7 +206,7 @@ async def test_a_request_that_is_cancelled_before_the_server_speaks_leaves_no_co
     server.port = silent.sockets[0].getsockname()[1]
     client = Client.from_environment(server.kubeconfig(token="t1"))
     request = asyncio.create_task(client.get(NODES, "n"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         reader, writer = await accepted.get()
         await reader.readexactly(1)  # the handshake has begun
         request.cancel()

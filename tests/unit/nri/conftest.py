@@ -40,7 +40,7 @@ class Link:
         with contextlib.suppress(asyncio.CancelledError):
             await self.task
 
-    async def until(self, what: Callable[[], Any], seconds: float = 20.0) -> None:
+    async def until(self, what: Callable[[], Any], seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds):
             while not what():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.005)

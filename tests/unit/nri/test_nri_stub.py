@@ -103,13 +103,13 @@ async def test_N1_the_handshake_registers_and_subscribes_to_what_the_plugin_has(
         def create_container(self, pod, container):
             return None
 
-    _runtime, connection, link = await connect(Few(), reply_first=reply_first)
+    _runtime, connection, link = await connect(Few(), reply_first=reply_first, request_timeout=20.0)
     assert connection.registered == pb.RegisterPluginRequest(
         plugin_name="dra.memory", plugin_idx="00", nri_version="v0.12.2"
     )
     assert connection.events == 0b1001
     assert link.states == [(True, "")]
-    assert link.stub.runtime.request_timeout == 2.0
+    assert link.stub.runtime.request_timeout == 20.0
     assert str(link.stub.runtime) == "containerd v2.4.2 (NRI v0.12.3)"
     # what it does not have is answered all the same, and what nobody knows is said to be so
     await connection.call("StopContainer", pb.EventRequest())
@@ -270,6 +270,7 @@ async def test_errors_stop_what_begins_and_never_what_ends(connect, error, code,
         await connection.call(method, pb.EventRequest(pod=pod(), container=container()))
 
 
+@pytest.mark.looptime
 async def test_a_slow_hook_is_answered_with_an_error_before_the_runtime_gives_up(connect):
     class Slow:
         async def create_container(self, pod, container):
@@ -283,10 +284,11 @@ async def test_a_slow_hook_is_answered_with_an_error_before_the_runtime_gives_up
         await connection.create(pod(), container())
     await connection.call("StopContainer", pb.EventRequest(), pb.UpdatesResponse)
     assert [method for method, _ in link.late] == ["CreateContainer", "StopContainer"]
-    assert all(0.89 < seconds < 1.2 for _, seconds in link.late)
+    assert [seconds for _, seconds in link.late] == pytest.approx([0.9, 0.9])
     assert link.stub.synchronized
 
 
+@pytest.mark.looptime
 async def test_the_time_that_the_caller_has_left_counts(connect):
     class Slow:
         async def create_container(self, pod, container):
@@ -295,7 +297,7 @@ async def test_the_time_that_the_caller_has_left_counts(connect):
     _, connection, link = await connect(Slow(), request_timeout=60)
     with pytest.raises(Answered):
         await connection.call("CreateContainer", pb.EventRequest(), timeout=0.8)
-    assert link.late[0][1] < 0.8
+    assert link.late[0][1] == pytest.approx(0.6)
 
 
 async def test_a_plugin_that_was_too_slow_comes_back(connect):
@@ -310,9 +312,9 @@ async def test_a_plugin_that_was_too_slow_comes_back(connect):
 
                 time.sleep(0.6)
 
-    runtime, connection, link = await connect(Blocking(), request_timeout=0.5)
+    runtime, connection, link = await connect(Blocking())
     with pytest.raises(Lost):
-        await connection.create(pod(), container())
+        await connection.call("CreateContainer", pb.EventRequest(), timeout=0.5)
     again = await runtime.plugin()
     await link.until(lambda: link.stub.synchronized)
     await again.create(pod(), container())
