@@ -23,8 +23,9 @@ help: ## list the targets
 
 $(INSTALLED): requirements/dev.txt pyproject.toml
 	@echo "installing the locked packages into $(VENV)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes \
+	  -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -65,6 +66,8 @@ cluster-prerequisites:
 
 cluster-bins: cluster-prerequisites ## build a real Kubernetes node from pinned Go modules (needs Go; minutes the first time)
 	@$(PYTHON) tools/cluster/build.py
+	@$(PYTHON) tools/allocator/build.py
+	@$(PYTHON) tools/informer/build.py
 
 image: $(INSTALLED) ## make the container image, an OCI archive: dist/dynamic-memory.tar
 	@mkdir -p dist

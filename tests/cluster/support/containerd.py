@@ -78,6 +78,9 @@ state = "{folder}/run/state"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
   socket_path = "{self.nri}"
+  # more than the usual 2 s and 5 s: on a busy machine, what is tested would not be what fails
+  plugin_request_timeout = "6s"
+  plugin_registration_timeout = "15s"
   plugin_path = "{folder}/nri/plugins"
   plugin_config_path = "{folder}/nri/conf.d"
   [plugins."io.containerd.nri.v1.nri".default_validator]

@@ -142,6 +142,16 @@ class World:
             "nodes are labelled",
         )
 
+    def wait_registered(self, node: str, timeout: float = 60) -> None:
+        """Wait until the kubelet knows the driver that was started last, not only what one before it has published."""
+        child = self.children[f"driver-{node}"]
+
+        def registered() -> bool:
+            child.check()
+            return "registered with the kubelet" in child.said()
+
+        eventually(registered, timeout, f"the driver of {node} is registered")
+
     def stop(self) -> None:
         """End the roles and remove what they wrote."""
         for client in self._clients.values():

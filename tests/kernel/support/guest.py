@@ -56,6 +56,9 @@ state = "/run/containerd"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
   socket_path = "/var/run/nri/nri.sock"
+  # more than the usual 2 s and 5 s: what is emulated takes some ten times as long
+  plugin_request_timeout = "20s"
+  plugin_registration_timeout = "60s"
 """
 NETWORK_PLUGIN = {
     "cniVersion": "1.0.0",
@@ -215,6 +218,17 @@ class Guest:
         """Run `dynamic-memory` in the guest, from this source tree."""
         python = Path(sys.prefix).resolve() / "bin" / "python"
         return self.run(f"PYTHONPATH={ROOT}/src {python} -B -m dynamic_memory {arguments}", timeout=timeout)
+
+    def logs(self, files: str, total: int) -> str:
+        """Return the ends of log files, which a shell pattern names, of about so many bytes; or why there are none."""
+        script = f"""
+            set -- $(ls {files} 2>/dev/null)
+            for file; do echo "--- $file"; tail -c $(({total} / $#)) $file; echo; done
+        """
+        try:
+            return self.run(script).output
+        except OSError as error:
+            return f"{self.name} does not answer: {error}"
 
     def import_images(self, archives: Sequence[Path]) -> None:
         """Load images into its containerd, through the folder that it sees."""
