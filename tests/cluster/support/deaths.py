@@ -99,7 +99,9 @@ class Scene:
             return ""
         domain = self.world.domain
         globs = [f"{domain}-service.log", f"{domain}-controller.log"]
-        globs += [glob for node in nodes for glob in (f"{domain}-driver-{node.name}*.log", f"{node.name}-kubelet.log")]
+        for node in nodes:
+            driver = f"{domain}-driver-{node.name}"
+            globs += [f"{driver}.log", f"{driver}-*.log", f"{node.name}-kubelet.log"]
         paths = [path for glob in globs for path in sorted(folder.glob(glob))]
         return "".join(f"\n--- {path.name}\n{text}" for path, text in tails(paths, {}, EVIDENCE))
 
