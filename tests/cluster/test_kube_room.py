@@ -255,7 +255,7 @@ def etcd(plane: ControlPlane, method: str, **body: str) -> dict:
     if "key" in body:
         body["key"] = base64.b64encode(body["key"].encode()).decode()
     url = f"http://127.0.0.1:{plane._ports['etcd']}/v3/kv/{method}"
-    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as answer:
+    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:
         return json.load(answer)
 
 

@@ -22,7 +22,7 @@ import yaml
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.images import BUSYBOX
 from tests.cluster.support.node import RealNode
-from tests.cluster.support.processes import eventually
+from tests.cluster.support.processes import eventually, patient
 from tests.cluster.support.world import NAMESPACE
 from tests.cluster.support.worlds import DEPLOY, apply
 
@@ -76,7 +76,7 @@ def _ready(cluster: Cluster) -> bool:
 
 def _kubectl(cluster: Cluster, *arguments: str) -> str:
     command = [str(cluster.plane.bin / "kubectl"), "--kubeconfig", str(cluster.plane.kubeconfig), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(60))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -556,7 +556,7 @@ def blind(cluster, rights) -> Iterator[tuple[str, Any]]:
 
 def readiness(address: str) -> tuple[int, str]:
     """Return what /readyz of a role says."""
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()

@@ -114,7 +114,7 @@ def pod_resources(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str,
     """Claim, driver, pool, device and CDI device of each pod, as the kubelet lists them for monitoring agents."""
     socket = cluster.node.kubelet_root / "pod-resources" / "kubelet.sock"
     with grpc.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")]) as channel:
-        answer: bytes = channel.unary_unary("/v1.PodResourcesLister/List")(b"", timeout=10)
+        answer: bytes = channel.unary_unary("/v1.PodResourcesLister/List")(b"", timeout=60)
     found = {}
     for listed in fields(answer)[1]:
         if text(listed, 2) != namespace:

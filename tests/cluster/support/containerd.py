@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 from tests.cluster.support.images import BUSYBOX, PAUSE, base_images
-from tests.cluster.support.processes import Child, eventually
+from tests.cluster.support.processes import Child, eventually, patient
 from tests.support.wire import field, text
 from tools.cluster.build import find
 
@@ -123,13 +123,13 @@ state = "{folder}/run/state"
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self._bin / "ctr"), "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(60))
 
     # --- CRI
 
     def call(self, method: str, request: bytes, timeout: float = 30) -> bytes:
         assert self._channel is not None
-        answer: bytes = self._channel.unary_unary(SERVICE + method)(request, timeout=timeout)
+        answer: bytes = self._channel.unary_unary(SERVICE + method)(request, timeout=patient(timeout))
         return answer
 
     def run_pod(self, uid: str, annotations: dict[str, str] | None = None) -> Sandbox:

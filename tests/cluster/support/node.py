@@ -26,7 +26,7 @@ from tests.cluster.support.api import Object
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.files import node_folders
 from tests.cluster.support.images import PAUSE, base_images
-from tests.cluster.support.processes import Child, eventually, free_ports
+from tests.cluster.support.processes import Child, eventually, free_ports, patient
 from tools.cluster.build import find
 
 __all__ = ["RealNode", "is_ready"]
@@ -250,7 +250,7 @@ state = "/run/containerd/state"
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=patient(120),
             **options,
         )
         assert not check or result.returncode == 0, f"{command}: {result.stderr}"

@@ -329,12 +329,12 @@ class World:
         """Return the folder with key and certificate of a role."""
         return self.folder / "tls" / name
 
-    def obtain(self, identity: str, kubeconfig: Path, name: str, *options: str, timeout: float = 30) -> tuple[int, str]:
+    def obtain(self, identity: str, kubeconfig: Path, name: str, *options: str, timeout: float = 90) -> tuple[int, str]:
         """Ask the cluster for a certificate with the command of the roles; return its exit code and what it said."""
         command = [sys.executable, "-m", "dynamic_memory", "certificates", "obtain", "--identity", identity]
         command += ["--directory", str(self.tls_folder(name)), "--kubeconfig", str(kubeconfig)]
         command += ["--timeout", f"{timeout:g}", *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 30, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 90, cwd=ROOT)
         return done.returncode, done.stdout + done.stderr
 
     def obtain_service_certificate(self) -> None:

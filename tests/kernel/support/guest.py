@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from tests.cluster.support.images import BUSYBOX, PAUSE
 from tests.cluster.support.pki import Authority
-from tests.cluster.support.processes import Child, eventually, free_ports
+from tests.cluster.support.processes import Child, eventually, free_ports, patient
 from tools.kernel.build import GuestImage
 
 __all__ = ["GATEWAY", "Guest", "Ran"]
@@ -190,14 +190,15 @@ class Guest:
             raise RuntimeError(f"{self.name} has ended; its console:\n{console[-3000:]}")
         return self.run("true", timeout=5).code == 0
 
-    def run(self, script: str, *, timeout: float = 60) -> Ran:
-        """Run a shell script in the guest.
+    def run(self, script: str, *, timeout: float = 120) -> Ran:
+        """Run a shell script in the guest, for `timeout` seconds at most; for a multiple of them in a patient run.
 
         Raises:
             OSError: the guest does not answer.
 
         """
         body = textwrap.dedent(script).encode() + b"\n"
+        timeout = patient(timeout)
         with socket.create_connection(("127.0.0.1", self._port), timeout=timeout) as connection:
             connection.sendall(b"%d\n" % len(body) + body)
             data = b""
@@ -208,13 +209,13 @@ class Guest:
             raise ConnectionError(f"{self.name} did not answer whole: {data!r}")
         return Ran(code=int(code), output=output)
 
-    def sh(self, script: str, *, timeout: float = 60) -> str:
+    def sh(self, script: str, *, timeout: float = 120) -> str:
         """Run a shell script in the guest and return what it printed; it has to succeed."""
         ran = self.run(script, timeout=timeout)
         assert ran.code == 0, f"{script}: exit code {ran.code}\n{ran.output}"
         return ran.output.strip()
 
-    def command(self, arguments: str, *, timeout: float = 120) -> Ran:
+    def command(self, arguments: str, *, timeout: float = 240) -> Ran:
         """Run `dynamic-memory` in the guest, from this source tree."""
         python = Path(sys.prefix).resolve() / "bin" / "python"
         return self.run(f"PYTHONPATH={ROOT}/src {python} -B -m dynamic_memory {arguments}", timeout=timeout)
