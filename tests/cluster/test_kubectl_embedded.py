@@ -400,7 +400,7 @@ def served(kubectl: Kubectl) -> bool:
 
 
 def again(real: Kubectl, embedded: Kubectl, line: str) -> tuple[str, str]:
-    """Ask both once more what only reads, until they say the same: a server may take a moment to see what it was told."""
+    """Ask both once more what only reads, until they say the same: a server may see a moment later what it was told."""
     answers = "", ""
 
     def same() -> bool:
