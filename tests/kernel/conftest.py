@@ -68,7 +68,7 @@ def machine() -> Iterator[Guest]:
         yield guest
     finally:
         guest.stop()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a file that cannot be removed is no failure of a test
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ def plane(machine: Guest) -> Iterator[ControlPlane]:
         yield plane
     finally:
         plane.stop()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a file that cannot be removed is no failure of a test
 
 
 def _takes_pods(plane: ControlPlane, name: str) -> bool:
