@@ -74,14 +74,14 @@ image: $(INSTALLED) ## make the container image, an OCI archive: dist/dynamic-me
 	$(BIN)/python tools/image.py --output dist/dynamic-memory.tar
 
 test-cluster: $(INSTALLED) cluster-bins ## real Kubernetes 1.36 and 1.37, kubelet, containerd (needs root and Go)
-	$(PYTEST) -q -m "not long" tests/cluster
+	$(PYTEST) -q -m "not long" --durations=15 --durations-min=20 tests/cluster
 
 kernel-guest: cluster-bins ## make the virtual machine of the kernel tests (needs root, Go and Debian's apt)
 	@sh tools/kernel/prerequisites.sh
 	@$(PYTHON) tools/kernel/build.py
 
 test-kernel: $(INSTALLED) kernel-guest ## a node with a kernel of its own: NUMA, hugepages, cgroup v2 (needs root and Go)
-	$(PYTEST) -q -m "not long" tests/kernel
+	$(PYTEST) -q -m "not long" --durations=15 --durations-min=20 tests/kernel
 
 bench: $(INSTALLED) ## print ratios and percentiles, all from one run
 	$(BIN)/python -m tests.bench
