@@ -23,8 +23,9 @@ help: ## list the targets
 
 $(INSTALLED): requirements/dev.txt pyproject.toml
 	@echo "installing the locked packages into $(VENV)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes \
+	  -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -66,20 +67,22 @@ cluster-prerequisites:
 
 cluster-bins: cluster-prerequisites ## build a real Kubernetes node from pinned Go modules (needs Go; minutes the first time)
 	@$(PYTHON) tools/cluster/build.py
+	@$(PYTHON) tools/allocator/build.py
+	@$(PYTHON) tools/informer/build.py
 
 image: $(INSTALLED) ## make the container image, an OCI archive: dist/dynamic-memory.tar
 	@mkdir -p dist
 	$(BIN)/python tools/image.py --output dist/dynamic-memory.tar
 
 test-cluster: $(INSTALLED) cluster-bins ## real Kubernetes 1.36 and 1.37, kubelet, containerd (needs root and Go)
-	$(PYTEST) -q -m "not long" tests/cluster
+	$(PYTEST) -q -m "not long" --durations=15 --durations-min=20 tests/cluster
 
 kernel-guest: cluster-bins ## make the virtual machine of the kernel tests (needs root, Go and Debian's apt)
 	@sh tools/kernel/prerequisites.sh
 	@$(PYTHON) tools/kernel/build.py
 
 test-kernel: $(INSTALLED) kernel-guest ## a node with a kernel of its own: NUMA, hugepages, cgroup v2 (needs root and Go)
-	$(PYTEST) -q -m "not long" tests/kernel
+	$(PYTEST) -q -m "not long" --durations=15 --durations-min=20 tests/kernel
 
 bench: $(INSTALLED) ## print ratios and percentiles, all from one run
 	$(BIN)/python -m tests.bench

@@ -18,11 +18,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["NO_GO", "Program", "cache_dir", "compile_into"]
 
+PAUSES = (5, 20, 60)
+"""Seconds before a download is tried again: proxies fail for a moment now and then."""
 NO_GO = "no `go` on PATH: install Go 1.26 or newer"
 
 
@@ -48,7 +51,7 @@ def compile_into(
         cgo: the program has parts in C.
 
     Raises:
-        subprocess.CalledProcessError: it does not build.
+        subprocess.CalledProcessError: it does not build, or its sources could not be had.
 
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +59,26 @@ def compile_into(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
         made = Path(scratch) / "out"
         made.mkdir()
+        environment = {**os.environ, "CGO_ENABLED": "1" if cgo else "0"}
+        _download(arguments, packages, module, environment)
         command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", *arguments]
         command += ["-o", f"{made}/{output}", *packages]
-        subprocess.run(command, cwd=module, env={**os.environ, "CGO_ENABLED": "1" if cgo else "0"}, check=True)
+        subprocess.run(command, cwd=module, env=environment, check=True)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
+
+
+def _download(arguments: Sequence[str], packages: Sequence[str], module: Path, environment: Mapping[str, str]) -> None:
+    """Have `go` fetch the sources that a build needs, and no others; go.sum says what they have to be."""
+    command = ["go", "list", "-mod=readonly", "-deps", *arguments, *packages]
+    for pause in (*PAUSES, None):
+        done = subprocess.run(command, cwd=module, env=environment, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode == 0:
+            return
+        if pause is None:
+            raise subprocess.CalledProcessError(done.returncode, command)
+        print(f"{module.name}: no sources yet, trying again in {pause} s", file=sys.stderr, flush=True)
+        time.sleep(pause)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -278,6 +278,7 @@ def _interpreter(scratch: Path) -> Tree:
 def _packages(scratch: Path) -> Tree:
     target = scratch / "packages"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    pip += ["--retries", "10", "--timeout", "60"]
     command = [*pip, "--require-hashes", "--only-binary=:all:", "--no-deps", "--target", str(target), "--requirement"]
     subprocess.run([*command, str(ROOT / "requirements" / "runtime.txt")], check=True)
     for path in sorted(target.rglob("*"), reverse=True):

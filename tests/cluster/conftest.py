@@ -5,8 +5,8 @@
     pytest tests/cluster --kubernetes 1.37   one of them
     pytest tests/cluster --keep              leave the clusters' folders (logs) in place
 
-When a test fails, what each process logged during that test is part of the report. Programs that were not built are a
-failure, not a reason to skip.
+When a test fails, what each process and each container of the real node logged during that test is part of the report,
+the ends of it. Programs that were not built are a failure, not a reason to skip.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.control_plane import VERSIONS
 from tests.cluster.support.fake_node import FakeNode
 from tests.cluster.support.node import RealNode
-from tests.cluster.support.processes import eventually, tail
+from tests.cluster.support.processes import be_patient, eventually, tails
 from tests.cluster.support.worlds import fake_nodes, rights, world
 
 __all__ = ["fake_nodes", "rights", "world"]
 
-TIMEOUT = 180
-LOG_CHARACTERS = 4000
+TIMEOUT = 900
+"""Seconds of a test, with all that its fixtures make; it only ends what would hang for ever."""
+PATIENCE = 3.0
+REPORTED = 60_000
+"""Bytes of logs in the report of a failure; the log of a CI run has an end, so of the later ones there are fewer."""
+FULL_REPORTS = 3
 _numbers = itertools.count(1)
 _clusters = pytest.StashKey[list[Cluster]]()
 _offsets = pytest.StashKey[dict[Path, int]]()
+_reports = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_clusters] = []
+    config.stash[_reports] = []
+    be_patient(PATIENCE)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,8 +58,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        # by a signal a test that hangs fails and is reported, and what it began is ended; a thread would end the run
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
+            item.add_marker(pytest.mark.timeout(TIMEOUT, method="signal"))
 
 
 @pytest.fixture(scope="session")
@@ -116,17 +124,18 @@ def our_image(cluster: Cluster) -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[_offsets] = {path: path.stat().st_size for path in _logs(item.config)}
+    item.stash[_offsets] = {path: path.stat().st_size for path in _logs(item.config) if path.exists()}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:
-        offsets = item.stash.get(_offsets, {})
-        for path in _logs(item.config):
-            if text := tail(path, offsets.get(path, 0), LOG_CHARACTERS).strip():
-                report.sections.append((f"{path}", text))
+        reports = item.config.stash[_reports]
+        reports.append(item.nodeid)
+        total = REPORTED if len(reports) <= FULL_REPORTS else REPORTED // 6
+        for path, text in tails(_logs(item.config), item.stash.get(_offsets, {}), total):
+            report.sections.append((f"{path}", text))
     return report
 
 
@@ -137,9 +146,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _logs(config: pytest.Config) -> list[Path]:
-    return [
-        path
-        for cluster in config.stash[_clusters]
-        if cluster.logs.exists()
-        for path in sorted(cluster.logs.glob("*.log"))
-    ]
+    found: list[Path] = []
+    for cluster in config.stash[_clusters]:
+        if cluster.logs.exists():
+            found += sorted(cluster.logs.glob("*.log"))
+            found += sorted(path for path in cluster.node.pod_logs.rglob("*.log") if not path.is_symlink())
+    return found

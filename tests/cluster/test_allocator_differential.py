@@ -20,7 +20,7 @@ CASES = 5000
 CHUNK = 1000
 QUANTITIES = ("1Gi", "1.500", "1.3Ki", "+5", "1000", "1E3", "10E", "9Ei", "0.1Ki", "1u", "0", "12e6", "-1", "1024Ki")
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900, method="signal")
 
 
 @pytest.fixture(scope="module")

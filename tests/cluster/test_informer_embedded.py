@@ -20,10 +20,10 @@ from tools.informer.build import build
 
 SECONDS = 45.0
 PAUSE = 0.01
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900, method="signal")
 
 
-async def eventually(condition: Any, seconds: float = 20.0) -> bool:
+async def eventually(condition: Any, seconds: float = 60.0) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - what is waited for is in another process

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -68,7 +67,7 @@ class Node(World):
         with contextlib.suppress(asyncio.CancelledError):
             await self.task
 
-    async def until(self, what: Any, seconds: float = 20) -> None:
+    async def until(self, what: Any, seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not what():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.02)
@@ -116,10 +115,10 @@ async def node(tmp_path: Path, containerd: Containerd) -> AsyncIterator[Node]:
         yield made
 
 
-async def test_N1_the_handshake_tells_the_versions(node):
+async def test_N1_the_handshake_tells_versions_and_patience(node):
     runtime = node.stub.runtime
     assert (runtime.name, runtime.nri_version >= (0, 12, 0), runtime.shows_cdi) == ("containerd", True, True)
-    assert (runtime.request_timeout, runtime.registration_timeout) == (2.0, 5.0)
+    assert (runtime.request_timeout, runtime.registration_timeout) == (6.0, 15.0)
 
 
 async def test_N4_N5_containers_get_the_nodes_and_the_limit_of_their_claims(node):
@@ -243,9 +242,7 @@ async def test_a_slow_answer_refuses_the_container_and_keeps_the_connection(node
 
     sandbox = await node.pod()
     monkeypatch.setattr(node.plugin, "create_container", slow)
-    began = time.monotonic()
-    assert "could not be answered" in await node.refused(sandbox)
-    assert time.monotonic() - began < 2.5
+    assert "could not be answered" in await node.refused(sandbox)  # else the runtime would say that it has timed out
     monkeypatch.undo()
     await node.start(sandbox)
     assert node.states == [True]

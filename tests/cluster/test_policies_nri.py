@@ -28,7 +28,10 @@ def place(cluster) -> Any:
     cluster.api.create(claim({}, "empty"), name)
     code, said = kubectl(cluster, "apply", "-f", str(FILE))
     assert code == 0, said
-    eventually(lambda: annotation(cluster, name, pod({"resourceClaimName": "near"})), 30, "the policies are at work")
+    for kind in ("near", "huge"):  # the API server hears of policies and of each of their parameters by watches
+        for source in ("resourceClaimName", "resourceClaimTemplateName"):
+            body = pod({source: kind})
+            eventually(lambda body=body: annotation(cluster, name, body), 30, f"the policies know the {source} {kind}")
     yield name
     kubectl(cluster, "delete", "-f", str(FILE))
     cluster.api.delete("Namespace", name)

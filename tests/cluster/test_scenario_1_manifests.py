@@ -22,7 +22,7 @@ import yaml
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.images import BUSYBOX
 from tests.cluster.support.node import RealNode
-from tests.cluster.support.processes import eventually
+from tests.cluster.support.processes import eventually, patient
 from tests.cluster.support.world import NAMESPACE
 from tests.cluster.support.worlds import DEPLOY, apply
 
@@ -34,6 +34,8 @@ CLAIM_BYTES = 512 << 20
 POOL_BYTES = 4 << 30
 ROLES = ("service", "controller", "driver", "updater")
 RESOURCE = names.EXTENDED_RESOURCE
+STEPS = 12
+"""From the pod's creation to the last byte in the pool."""
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +47,11 @@ def deployed(cluster: Cluster, our_image: str, rights: None) -> Iterator[None]:
     eventually(lambda: _ready(cluster), 90, "every role is ready")
     print(f"deployed in {time.monotonic() - start:.1f} s")
     yield
-    _keep_logs(cluster)
     apply(cluster, *workloads, verb="delete")
     eventually(lambda: not _pods(cluster), 60, "the roles are gone")
     for item in cluster.api.list("ResourceSlice"):
         if item["spec"]["driver"] == names.DRIVER:
             cluster.api.delete("ResourceSlice", item["metadata"]["name"], missing_ok=True)
-
-
-def _keep_logs(cluster: Cluster) -> None:
-    """Write what each container logged beside the logs of the cluster, which a failure shows."""
-    for pod in _pods(cluster):
-        name = pod["metadata"]["name"]
-        for status in pod["status"].get("containerStatuses", []):
-            for previous in ("true", "false")[0 if status["restartCount"] else 1 :]:
-                path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/log"
-                text = cluster.api.call("GET", path, container=status["name"], previous=previous)
-                suffix = "-before" if previous == "true" else ""
-                (cluster.logs / f"pod-{name}{suffix}.log").write_text(str(text))
 
 
 def _pods(cluster: Cluster) -> list[dict[str, Any]]:
@@ -71,13 +60,15 @@ def _pods(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def _ready(cluster: Cluster) -> bool:
+    pods = _pods(cluster)
     ready = {
         pod["metadata"]["labels"]["app.kubernetes.io/name"]
-        for pod in _pods(cluster)
+        for pod in pods
         for condition in pod["status"].get("conditions", [])
         if condition["type"] == "Ready" and condition["status"] == "True"
     }
-    assert ready == {f"dynamic-memory-{role}" for role in ROLES}, ready
+    states = {pod["metadata"]["name"]: pod["status"].get("containerStatuses") for pod in pods}
+    assert ready == {f"dynamic-memory-{role}" for role in ROLES}, states
     slices = [s["spec"]["pool"]["name"] for s in cluster.api.list("ResourceSlice")]
     assert {"fabric/rack-a", names.windows_pool(cluster.node.name)} <= set(slices), slices
     return True
@@ -85,9 +76,14 @@ def _ready(cluster: Cluster) -> bool:
 
 def _kubectl(cluster: Cluster, *arguments: str) -> str:
     command = [str(cluster.plane.bin / "kubectl"), "--kubeconfig", str(cluster.plane.kubeconfig), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(60))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def _environment(log: str) -> dict[str, str]:
+    """Return our variables of a container that prints its environment."""
+    return dict(line.split("=", 1) for line in log.splitlines() if line.startswith("DYNAMIC_MEMORY") and "=" in line)
 
 
 def _fabric(cluster: Cluster, *arguments: str) -> Any:
@@ -122,7 +118,7 @@ class Timeline(threading.Thread):
 
     def stop(self) -> None:
         self._end.set()
-        self.join(5)
+        self.join()  # a call to the API server ends by itself
         self._cluster.api.close()
 
     def _look(self) -> None:
@@ -195,16 +191,21 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(cluster, deplo
         assert {c["type"]: c["status"] for c in conditions} == {names.ATTACHED: "True", names.ATTACH_FAILED: "False"}
         (extent,) = _fabric(cluster, "extents")
         assert (extent["tag"], extent["size"], extent["node"]) == (share, CLAIM_BYTES, real_node.name)
-        log = eventually(lambda: _kubectl(cluster, "logs", "-n", namespace, name), 10, "the container's environment")
-        environment = dict(line.split("=", 1) for line in log.splitlines() if line.startswith("DYNAMIC_MEMORY"))
-        assert str(CLAIM_BYTES) in environment.values(), environment
+        eventually(
+            lambda: str(CLAIM_BYTES) in _environment(_kubectl(cluster, "logs", "-n", namespace, name)).values(),
+            20,
+            "the container says how much memory it has",
+        )
         eventually(lambda: _shown(cluster, real_node) == CLAIM_BYTES, 10, "the capacity view grew")
         node = cluster.api.get("Node", real_node.name)
         assert node["status"]["capacity"]["memory"] == before["status"]["capacity"]["memory"]
         lifted = ceiling + CLAIM_BYTES
         eventually(lambda: int(_ceiling(real_node).read_text()) == lifted, 10, "the limit over pods is lifted")
-        told = {event["reason"] for event in cluster.api.list("Event", namespace)}
-        assert "MemoryAttached" in told
+        eventually(
+            lambda: "MemoryAttached" in {event["reason"] for event in cluster.api.list("Event", namespace)},
+            20,
+            "people are told",
+        )
         assert all(
             "simulated" in event["message"]
             for event in cluster.api.list("Event", namespace)
@@ -218,14 +219,13 @@ def test_scenario_1_memory_comes_with_a_pod_and_goes_back_with_it(cluster, deplo
         assert [(item["total"], item["free"]) for item in _fabric(cluster, "capacity")["pools"]] == [
             (POOL_BYTES, POOL_BYTES)
         ]
-        time.sleep(0.2)  # let the timeline see the end
+        eventually(lambda: len(timeline.seen) == STEPS, 20, "the timeline has seen the end")
     finally:
         timeline.stop()
-        _keep_logs(cluster)
         print(f"\nKubernetes {cluster.version}, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n{timeline.table()}")
         resident = ", ".join(f"{role} {size:.0f} MB" for role, size in sorted(_resident().items()))
         print(f"resident memory: {resident}")
-    assert len(timeline.seen) == 12, timeline.table()
+    assert len(timeline.seen) == STEPS, timeline.table()
     back = timeline.seen["driver -> service: RemoveMemory, bytes are back"]
     assert back <= timeline.seen["kubelet -> API server: pod is gone"], "I4: the pod went before its memory was back"
 

@@ -204,9 +204,10 @@ class Deaths:
 
     def all(self, outcomes: dict[str, str]) -> None:
         """Tell every story; the end state of the world is looked at after the last."""
-        for point in STORIES:
+        for point, story in STORIES.items():
             full = f"controller.{point}"
-            outcomes[full] = together({full: STORIES[point](self, full)}, self.stage.cluster.pace.story)[full]
+            told = together({full: story(self, full)}, self.stage.cluster.pace.story)
+            outcomes |= self.stage.with_logs(told, {full: self.stage.nodes})
             if "controller" not in self.world.children:
                 self.world.start_controller()
 

@@ -14,8 +14,6 @@ from tests.cluster.support.deaths import BYTES, scene
 from tests.cluster.support.life import POINTS, STORIES, Life
 from tests.cluster.support.lives import together
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module")
 def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
@@ -40,6 +38,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
             if not any(found.values()):
                 broken += [] if world.free() == 32 << 30 else [f"only {world.free()} bytes are free"]
                 broken += [] if world.values() == {"pool0": 32 << 30} else [f"{world.values()} is published"]
+        found = stage.with_logs(found, {point: [life.node] for point, life in lives.items()})
         yield {**found, "world": "\n".join(broken)}
 
 

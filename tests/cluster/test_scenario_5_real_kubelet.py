@@ -112,6 +112,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         failure += "".join(f"\n{tag} held {most}" for tag, most in observer.most_of.items() if most != BYTES)
         if not failure and len(observer.most_of) != len(COMES + GOES):
             failure = f"{len(observer.most_of)} shares were attached"
+        failure = stage.with_logs({"six": failure}, {"six": stage.nodes})["six"]
         yield {point: failure if point in passed else f"not passed: {failure}" for point in COMES + GOES}
 
 

@@ -72,6 +72,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         failure += "".join(f"\n{tag} held {most}" for tag, most in observer.most_of.items() if most != BYTES)
         if len(observer.most_of) != len(stage.nodes):
             failure += f"\n{len(observer.most_of)} shares were attached"
+        failure = stage.with_logs({"three": failure}, {"three": stage.nodes})["three"]
         yield {point: failure if point in passed else f"not passed: {failure}" for point in POINTS}
 
 

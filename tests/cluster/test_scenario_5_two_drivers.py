@@ -19,8 +19,6 @@ from tests.cluster.support.life import POINTS, STORIES, Life
 from tests.cluster.support.lives import Story, Until, together
 from tests.cluster.support.processes import eventually
 
-pytestmark = pytest.mark.timeout(240)
-
 SERVERS = ("prepared-recorded", "cdi-written", "prepared")
 SUCCESSORS = ("taken-back", "report-withdrawn", "releasing-recorded", "cdi-removed", "unprepared")
 # what a leader does without being called
@@ -95,6 +93,7 @@ def outcomes(cluster: Cluster, rights: None) -> Iterator[dict[str, str]]:
         broken += [name for name in ("service", "controller") if world.children[name].code is not None]
         if not any(found.values()):
             broken += [] if world.free() == 32 << 30 else [f"only {world.free()} bytes are free"]
+        found = stage.with_logs(found, {pair.point: [pair.node] for pair in pairs})
         yield {**found, "world": "\n".join(broken)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.support.api import Api
+from tests.cluster.support.api import Api, ApiError
 from tests.cluster.support.fake_node import FakeNode, Patience
 from tests.cluster.support.history import History
 from tests.cluster.support.live_memory import LiveMemory, online
@@ -335,12 +335,10 @@ def test_scenario_6_node_object_deleted_and_made_anew_while_the_driver_lives(wor
         new = here.api.get("Node", node.name)["metadata"]["uid"]
 
         def renewed() -> bool:
-            (item,) = (each for each in here.slices() if each["spec"]["pool"]["name"] == names.windows_pool(node.name))
-            return [owner["uid"] for owner in item["metadata"]["ownerReferences"]] == [new]
+            found = [each for each in here.slices() if each["spec"]["pool"]["name"] == names.windows_pool(node.name)]
+            return [owner["uid"] for item in found for owner in item["metadata"]["ownerReferences"]] == [new]
 
-        eventually(
-            lambda: renewed() if [*here.values(names.windows_pool(node.name))] else False, 30, "the slice is new"
-        )
+        eventually(renewed, 30, "the slice is new")
         here.wait_published()
         assert here.running("a", namespace)
         assert tags(here) == {held}
@@ -536,10 +534,21 @@ def blind(cluster, rights) -> Iterator[tuple[str, Any]]:
         else:
             api.delete("ClusterRoleBinding", "sees-claims", missing_ok=True)
             api.delete("ClusterRole", "sees-claims", missing_ok=True)
+            eventually(sees_none, 20, "the API server has heard of it")
+
+    def sees_none() -> bool:
+        try:
+            itself.list("ResourceClaim")
+        except ApiError as error:
+            return error.code == http.client.FORBIDDEN
+        return False
 
     roles(account, rules)
-    yield api.token(account, NAMESPACE), see
+    token = api.token(account, NAMESPACE)
+    itself = Api(cluster.plane.server, cluster.plane.authority.context(), token)
+    yield token, see
     see(False)
+    itself.close()
     api.delete("ClusterRoleBinding", account)
     api.delete("ClusterRole", account)
     api.delete("ServiceAccount", account, NAMESPACE)
@@ -547,7 +556,7 @@ def blind(cluster, rights) -> Iterator[tuple[str, Any]]:
 
 def readiness(address: str) -> tuple[int, str]:
     """Return what /readyz of a role says."""
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()

@@ -80,15 +80,20 @@ def test_containers_get_what_their_claims_say_over_restarts_of_everything(stage:
     pod(stage, "plain", claimed=False)
     for name in ("claims", "plain"):
         stage.world.wait_running(name, stage.namespace)
-    assert (limit(stage, cluster, "claims"), limit(stage, cluster, "plain")) == (SIZE, LIMIT)
+    for name, expected in (("claims", SIZE), ("plain", LIMIT)):
+        # a plugin that did not answer in the runtime's 2 s, on a busy machine, is back a moment later, and mends
+        eventually(lambda name=name, it=expected: limit(stage, cluster, name) == it, 20, f"{name} has its limit")
     stage.world.kill(f"driver-{node.name}")
     stage.world.start_driver(node.name)
     node.children["containerd"].kill()
     node.start_process("containerd")
     eventually(node._containerd_answers, 30, "containerd is back")
+    stage.world.wait_registered(node.name)
     pod(stage, "late")
     stage.world.wait_running("late", stage.namespace, timeout=120)
-    assert [limit(stage, cluster, name) for name in ("claims", "late", "plain")] == [SIZE, SIZE, LIMIT]
+    # a container that started before the plugin was back is mended when it is
+    eventually(lambda: limit(stage, cluster, "late") == SIZE, 20, "it is held to its claim")
+    assert (limit(stage, cluster, "claims"), limit(stage, cluster, "plain")) == (SIZE, LIMIT)
     gone(stage, "claims", "plain", "late")
 
 
@@ -100,6 +105,7 @@ def test_a_driver_that_dies_between_prepare_and_start_still_holds_the_container_
     # it has prepared, and dies before the kubelet hears of it
     world.kill(driver)
     world.start_driver(node.name, "driver.prepared")
+    world.wait_registered(node.name)
     pod(stage, "unanswered")
     world.died(driver)
     world.start_driver(node.name)
@@ -139,5 +145,5 @@ def test_S8_a_pod_that_names_the_claim_of_another_is_refused_and_told_why(stage:
     assert not stage.world.running("thief", stage.namespace)
     gone(stage, "thief")
     assert stage.world.running("victim", stage.namespace)
-    assert limit(stage, cluster, "victim") == SIZE
+    eventually(lambda: limit(stage, cluster, "victim") == SIZE, 20, "the victim is held to its claim, and nothing else")
     gone(stage, "victim")

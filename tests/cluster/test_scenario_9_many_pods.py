@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenario 9 with as many pods as a kubelet takes at once: claims, and what the kubelet tells others of them.
 
-The kubelet starts a hundred pods without claims, then a hundred with a claim each, as fast as it can: what claims add
-is the ratio of the two. While they run, the kubelet's pod resources (KEP-3695) name the devices of each.
+The kubelet starts batches of pods, with a claim each and without, as fast as it can. What claims add is the ratio of
+two batches that follow each other; which of the two is first changes from round to round, and the median of the rounds
+counts: so a machine that gets busier, or less, in between is neither for claims nor against them. Pods with claims
+stay until there are a hundred; then the kubelet's pod resources (KEP-3695) name the devices of each.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,10 @@ from tests.cluster.support.own_memory import own_memory
 from tests.cluster.support.processes import eventually
 from tests.support.wire import fields, text
 
-COUNT = 100
+ROUNDS = 5
+BATCH = 20
+COUNT = ROUNDS * BATCH
+"""Pods with claims; with one more batch, almost as many as a kubelet takes (110)."""
 SIZE = 32 << 20
 TIMES = 2.0
 """How much longer pods with claims may take; an NRI plugin, a gRPC call and a CDI file each come to some tenths."""
@@ -34,7 +40,7 @@ def stage(cluster: Cluster, rights: None) -> Iterator[Scene]:
         yield made
 
 
-def pod(stage: Scene, name: str, *, claimed: bool) -> None:
+def pod(stage: Scene, name: str, batch: str, *, claimed: bool) -> None:
     container: dict[str, Any] = {
         "name": "main",
         "image": BUSYBOX,
@@ -52,38 +58,63 @@ def pod(stage: Scene, name: str, *, claimed: bool) -> None:
         container["resources"]["claims"] = [{"name": "mem"}]
         spec["resourceClaims"] = [{"name": "mem", "resourceClaimTemplateName": "small"}]
     spec["containers"] = [container]
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"batch": batch}}, "spec": spec}
     stage.world.api.create(body, stage.namespace)
 
 
-def started(stage: Scene, prefix: str, *, claimed: bool) -> float:
-    """Make the pods; return the seconds until all of them run."""
+def started(stage: Scene, batch: str, *, claimed: bool) -> float:
+    """Make the pods of a batch; return the seconds until all of them run."""
     begin = time.monotonic()
-    for number in range(COUNT):
-        pod(stage, f"{prefix}-{number}", claimed=claimed)
+    for number in range(BATCH):
+        pod(stage, f"{batch}-{number}", batch, claimed=claimed)
 
     def run() -> bool:
-        phases = [item["status"].get("phase") for item in stage.world.api.list("Pod", stage.namespace)]
-        assert phases.count("Running") == COUNT, {phase: phases.count(phase) for phase in set(phases)}
+        pods = stage.world.api.list("Pod", stage.namespace, labels=f"batch={batch}")
+        phases = [item["status"].get("phase") for item in pods]
+        assert phases.count("Running") == BATCH, {phase: phases.count(phase) for phase in set(phases)}
         return True
 
-    eventually(run, PATIENCE, f"{COUNT} pods {prefix} run", every=0.25)
+    eventually(run, PATIENCE, f"the pods of batch {batch} run", every=0.1)
     return time.monotonic() - begin
 
 
-def ended(stage: Scene, prefix: str) -> None:
-    for number in range(COUNT):
-        stage.world.api.delete("Pod", f"{prefix}-{number}", stage.namespace)
+def ended(stage: Scene, batches: Sequence[str]) -> None:
+    for batch in batches:
+        for number in range(BATCH):
+            stage.world.api.delete("Pod", f"{batch}-{number}", stage.namespace)
+    labels = f"batch in ({','.join(batches)})"
     eventually(
-        lambda: not stage.world.api.list("Pod", stage.namespace), PATIENCE, f"pods {prefix} are gone", every=0.25
+        lambda: not stage.world.api.list("Pod", stage.namespace, labels=labels),
+        PATIENCE,
+        f"the pods of {', '.join(batches)} are gone",
+        every=0.25,
     )
+
+
+def measured(stage: Scene) -> list[tuple[float, float]]:
+    """Return the seconds of a batch without claims and of one with, of each round; those with claims go on to run."""
+    rounds = []
+    for number in range(ROUNDS):
+        # the last round begins without claims: after it there is no room for both
+        kinds = (False, True) if (ROUNDS - number) % 2 else (True, False)
+        seconds = {}
+        for claimed in kinds:
+            seconds[claimed] = started(stage, f"{'claimed' if claimed else 'plain'}{number}", claimed=claimed)
+            if not claimed:
+                ended(stage, [f"plain{number}"])
+        rounds.append((seconds[False], seconds[True]))
+        print(
+            f"{BATCH} pods run after {seconds[False]:.1f} s without claims, {seconds[True]:.1f} s with: "
+            f"{seconds[True] / seconds[False]:.2f} times ({'with' if kinds[0] else 'without'} first)"
+        )
+    return rounds
 
 
 def pod_resources(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str, str, str, str]]:
     """Claim, driver, pool, device and CDI device of each pod, as the kubelet lists them for monitoring agents."""
     socket = cluster.node.kubelet_root / "pod-resources" / "kubelet.sock"
     with grpc.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")]) as channel:
-        answer: bytes = channel.unary_unary("/v1.PodResourcesLister/List")(b"", timeout=10)
+        answer: bytes = channel.unary_unary("/v1.PodResourcesLister/List")(b"", timeout=60)
     found = {}
     for listed in fields(answer)[1]:
         if text(listed, 2) != namespace:
@@ -104,14 +135,13 @@ def limits(cluster: Cluster) -> list[int]:
     return [int(line) for line in cluster.node.run("sh", "-c", script).stdout.split() if line.isdigit()]
 
 
-@pytest.mark.timeout(5 * PATIENCE)
+@pytest.mark.timeout(3600, method="signal")
 def test_a_hundred_pods_with_claims_start_about_as_fast_as_without(stage: Scene, cluster: Cluster) -> None:
     world = stage.world
-    plain = started(stage, "plain", claimed=False)
-    ended(stage, "plain")
-    claimed = started(stage, "claimed", claimed=True)
-    print(f"{COUNT} pods run after {plain:.1f} s without claims, {claimed:.1f} s with: {claimed / plain:.2f} times")
-    assert claimed < TIMES * plain
+    rounds = measured(stage)
+    times = statistics.median(claimed / plain for plain, claimed in rounds)
+    print(f"the median of {ROUNDS} rounds: {times:.2f} times")
+    assert times < TIMES, rounds
 
     claims = {item["metadata"]["name"]: item for item in world.api.list("ResourceClaim", stage.namespace)}
     assert len(claims) == COUNT
@@ -122,13 +152,14 @@ def test_a_hundred_pods_with_claims_start_about_as_fast_as_without(stage: Scene,
         assert (driver, pool, device) == (result["driver"], result["pool"], result["device"]), name
         assert claims[claim]["metadata"]["uid"] in cdi
         assert claims[claim]["status"]["reservedFor"][0]["name"] == name
-    assert limits(cluster).count(SIZE) >= COUNT, "each container is held to its claim"
+    # a plugin that did not answer in the runtime's 2 s, on a busy machine, is back a moment later, and mends
+    eventually(lambda: limits(cluster).count(SIZE) >= COUNT, 20, "each container is held to its claim")
 
     status = Path(f"/proc/{world.children[f'driver-{cluster.node.name}'].pid}/status").read_text()
     (resident,) = [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:")]
     print(f"the driver takes {resident:.0f} MiB of memory with {COUNT} claims")
 
-    ended(stage, "claimed")
+    ended(stage, [f"claimed{number}" for number in range(ROUNDS)])
     eventually(lambda: not world.api.list("ResourceClaim", stage.namespace), 60, "the claims are gone")
     node = cluster.node.name
     assert not list(world.cdi_dir(node).glob("dra.memory-claim-*.json"))

@@ -125,6 +125,7 @@ def test_a_container_has_its_memory_as_files_and_not_a_byte_more(stage: Scene, c
     # the driver dies and comes back: nobody notices, and Unprepare still knows what to do
     stage.world.kill(f"driver-{node}")
     stage.world.start_driver(node)
+    stage.world.wait_registered(node)
     for name in uids:
         assert stage.world.running(name, stage.namespace)
         api.delete("Pod", name, stage.namespace)
@@ -158,7 +159,7 @@ def test_R8_a_driver_that_dies_between_prepare_and_the_start_of_the_container(st
     node = cluster.node.name
     stage.world.kill(f"driver-{node}")
     stage.world.start_driver(node, "driver.prepared")
-    eventually(lambda: _devices(cluster), 20, "the node's own memory is published")
+    stage.world.wait_registered(node)
     pod(stage, "late", {"resourceClaimTemplateName": "near"})
     stage.world.died(f"driver-{node}", 60)
     uid = stage.world.claim_of("late", stage.namespace)["metadata"]["uid"]

@@ -7,7 +7,9 @@
 The kernel is the one of this machine's Debian release, unpacked, not installed. The initramfs loads the few modules
 that the guest needs and mounts the disk; the disk has busybox, containerd, runc, kubelet and CNI plugins (tools/cluster
 builds them). All else, Python and this source tree included, the guest reads from this machine through 9p, read-only.
-The folder is made once for each kernel version and content of what goes into it. Standard library only.
+The folder is made once for each Debian release and content of what goes into it, with the kernel that was newest then
+(its name is in the file `package`): whoever has it needs no mirror, and tests do not change with one. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import gzip
 import hashlib
 import lzma
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,6 +45,8 @@ MODULES = (
     *("9pnet_virtio", "9p", "bridge", "veth"),
 )
 DISK = "4G"
+PAUSES = (5, 20, 60)
+"""Seconds before a download is tried again."""
 SCRIPTS = ("setup", "run", "rsh")
 
 
@@ -60,9 +66,9 @@ def find() -> GuestImage:
         FileNotFoundError: it was not built yet; the text says which command builds it.
 
     """
-    folder = _folder(_kernel_package())
+    folder = _folder()
     image = GuestImage(kernel=folder / "vmlinuz", initramfs=folder / "initramfs.gz", disk=folder / "disk.img")
-    if not image.disk.exists():
+    if not all(path.is_file() for path in (image.kernel, image.initramfs, image.disk)):
         message = f"{folder} is missing: run `make kernel-guest` first"
         raise FileNotFoundError(message)
     return image
@@ -74,13 +80,12 @@ def build() -> GuestImage:
         return find()
     except FileNotFoundError:
         pass
-    package = _kernel_package()
-    folder = _folder(package)
+    folder = _folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".guest-") as scratch:
         output, unpacked = Path(scratch) / "out", Path(scratch) / "kernel"
         output.mkdir()
-        _unpack(package, unpacked)
+        (output / "package").write_text(_unpack(unpacked) + "\n")
         (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
         shutil.copy(kernel, output / "vmlinuz")
         (modules,) = (unpacked / "lib" / "modules").iterdir()
@@ -98,8 +103,9 @@ def _kernel_package() -> str:
     return depends.removeprefix("Depends: ").split(",")[0].replace(" (= ", "=").rstrip(")").split(" ")[0]
 
 
-def _folder(package: str) -> Path:
-    digest = hashlib.sha256(package.encode())
+def _folder() -> Path:
+    release = platform.freedesktop_os_release()
+    digest = hashlib.sha256(f"{release['ID']} {release.get('VERSION_ID', '')}".encode())
     for name in ("containerd", "runc", "cni", KUBERNETES):
         digest.update(cluster.COMPONENTS[name].key().encode())
     for path in sorted(HERE.rglob("*")):
@@ -108,13 +114,33 @@ def _folder(package: str) -> Path:
     return cluster.cache_dir() / "guest" / digest.hexdigest()[:16]
 
 
-def _unpack(package: str, target: Path) -> None:
+def _unpack(target: Path) -> str:
+    """Unpack the kernel's package, and return its name and version.
+
+    Mirrors and proxies fail for a moment now and then. And the lists of this machine may be missing, or so old that a
+    mirror does not have any more what they name; so they are renewed before it is tried again.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return _downloaded(target)
+        except (subprocess.CalledProcessError, StopIteration, ValueError):
+            if pause is None:
+                raise
+            print(f"build.py: no kernel yet, trying again in {pause} s with new lists", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            subprocess.run(["apt-get", "-qq", "-o", "Acquire::Retries=3", "update"], check=False)
+    raise AssertionError
+
+
+def _downloaded(target: Path) -> str:
+    package = _kernel_package()
     with tempfile.TemporaryDirectory() as folder:
         # the sandbox user of apt may not write into our folder
-        command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
-        subprocess.run(command, cwd=folder, check=True)
+        options = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
+        subprocess.run(["apt-get", "-qq", *options, "download", package], cwd=folder, check=True)
         (archive,) = Path(folder).glob("*.deb")
         subprocess.run(["dpkg", "-x", str(archive), str(target)], check=True)
+    return package
 
 
 def _needed(folder: Path) -> list[tuple[str, bytes]]:

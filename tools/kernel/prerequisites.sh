@@ -20,7 +20,5 @@ if [ -n "$missing" ]; then
         exit 1
     fi
     echo "prerequisites.sh: installing$missing"
-    apt-get update -qq || echo "prerequisites.sh: apt-get update failed, going on with the lists that are there" >&2
-    # shellcheck disable=SC2086 # a list of names
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    sh "$(dirname "$0")/../apt.sh" "$missing"
 fi

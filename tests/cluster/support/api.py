@@ -163,6 +163,11 @@ class Api:
         query = {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         return self.call("GET", _path(kind, namespace), **query)["items"]
 
+    def snapshot(self, kind: str, namespace: str = "") -> tuple[list[Object], str]:
+        """Return all objects of a kind, and the version of which this is true."""
+        answer = self.call("GET", _path(kind, namespace))
+        return answer["items"], answer["metadata"]["resourceVersion"]
+
     def version(self, kind: str, namespace: str = "") -> str:
         """Return the version that a watch over all objects of a kind may begin with."""
         version: str = self.call("GET", _path(kind, namespace), limit="1")["metadata"]["resourceVersion"]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import grpc
 from tests.cluster.support.images import BUSYBOX, PAUSE, base_images
-from tests.cluster.support.processes import Child, eventually
+from tests.cluster.support.processes import Child, eventually, patient
 from tests.support.wire import field, text
 from tools.cluster.build import find
 
@@ -33,16 +34,17 @@ class Sandbox:
 
 
 class Containerd:
-    """One containerd with folders of its own.
+    """One containerd with folders of its own, and with a cgroup of its own for its pods.
+
+    So the containers of a run that was killed, which go on, are not in the way.
 
     Args:
         folder: for everything it has.
-        cgroup: where the cgroups of its pods are, from the root of the hierarchies.
 
     """
 
-    def __init__(self, folder: Path, cgroup: str = "/dynamic-memory-nri") -> None:
-        self.folder, self.cgroup = folder, cgroup
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cgroup = folder, f"/dynamic-memory-nri-{os.getpid()}"
         self.socket = folder / "run" / "containerd.sock"
         self.nri = folder / "run" / "nri.sock"
         self.cdi = folder / "cdi"
@@ -78,6 +80,9 @@ state = "{folder}/run/state"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
   socket_path = "{self.nri}"
+  # more than the usual 2 s and 5 s: on a busy machine, what is tested would not be what fails
+  plugin_request_timeout = "6s"
+  plugin_registration_timeout = "15s"
   plugin_path = "{folder}/nri/plugins"
   plugin_config_path = "{folder}/nri/conf.d"
   [plugins."io.containerd.nri.v1.nri".default_validator]
@@ -110,23 +115,30 @@ state = "{folder}/run/state"
 
     def remove(self) -> None:
         """End everything."""
-        self.remove_pods()
-        self.stop()
+        try:
+            self.remove_pods()
+        finally:
+            self.stop()
+        eventually(self._no_cgroups, 10, "the cgroups of its pods are removed")
+
+    def _no_cgroups(self) -> bool:
+        """Remove them; the kernel refuses for a moment after the last process has ended."""
         for base in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
             own = base / self.cgroup.strip("/")
             for each in (*sorted(own.rglob("*/"), reverse=True), own) if own.is_dir() else ():
                 if each.is_dir():
                     each.rmdir()
+        return True
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self._bin / "ctr"), "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(60))
 
     # --- CRI
 
     def call(self, method: str, request: bytes, timeout: float = 30) -> bytes:
         assert self._channel is not None
-        answer: bytes = self._channel.unary_unary(SERVICE + method)(request, timeout=timeout)
+        answer: bytes = self._channel.unary_unary(SERVICE + method)(request, timeout=patient(timeout))
         return answer
 
     def run_pod(self, uid: str, annotations: dict[str, str] | None = None) -> Sandbox:

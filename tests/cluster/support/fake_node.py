@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import json
 import socket
+import stat
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -142,7 +143,7 @@ class FakeNode:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name=self.name, daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(30)
 
     def wait(self, timeout: float = 20) -> None:
         """Wait until pods can be scheduled here."""
@@ -271,7 +272,7 @@ class FakeNode:
 
     async def _watch_registry(self) -> None:
         while not self._stop.is_set():
-            found = {path: path.stat().st_ino for path in self.registry.iterdir() if path.is_socket()}
+            found = _sockets(self.registry)
             for path in [path for path, (inode, _, _) in self._plugins.items() if found.get(path) != inode]:
                 del self._plugins[path]
             for path, inode in found.items():
@@ -530,6 +531,17 @@ def _claim_names(pod: Object) -> list[str]:
 def _named(pod: _Pod) -> str:
     meta = pod.object["metadata"]
     return f"{meta['namespace']}/{meta['name']} {meta['uid']}"
+
+
+def _sockets(folder: Path) -> dict[Path, int]:
+    """Return the sockets of a folder and their inodes; one may go while one looks."""
+    found = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            if stat.S_ISSOCK(status.st_mode):
+                found[path] = status.st_ino
+    return found
 
 
 def _accepts(path: Path) -> bool:

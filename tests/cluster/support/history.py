@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.cluster.support.api import Api, Object
+from tests.cluster.support.processes import eventually
 
 from dynamic_memory.api import names
 
@@ -68,6 +69,7 @@ class History:
 
     def __enter__(self) -> Self:
         self._version = self._api.version(self._kind, self._namespace)
+        self._begun = int(self._version)
         self._thread.start()
         return self
 
@@ -104,9 +106,25 @@ class History:
         self._seen.append(Entry(time.monotonic(), event["type"], event["object"]))
 
     def entries(self) -> list[Entry]:
-        """Return what happened so far, in order."""
+        """Return what happened so far, in order: all that the API server would tell now, for a watch is told later."""
+        items, version = self._api.snapshot(self._kind, self._namespace)
+        there = {item["metadata"]["uid"]: int(item["metadata"]["resourceVersion"]) for item in items}
+        what = f"the watch of {self._kind} has told what there was at version {version}"
+        seen, _ = eventually(lambda: self._told(there, int(version)), 20, what, every=0.01)
+        return seen
+
+    def _told(self, there: dict[str, int], version: int) -> tuple[list[Entry], bool] | None:
+        """Return what was told, if it has in it what led to these objects at that version of all."""
         assert self._broken is None, self._broken
-        return self._seen.copy()
+        seen = self._seen.copy()
+        latest = {entry.object["metadata"]["uid"]: entry for entry in seen}
+        for uid, wanted in there.items():
+            if wanted > (latest[uid].version if uid in latest else self._begun):
+                return None
+        for uid, entry in latest.items():
+            if entry.type != "DELETED" and entry.version <= version and uid not in there:
+                return None
+        return seen, True
 
     def allocations(self) -> list[Allocation]:
         """Return every share of fabric memory that claims were given, in the order in which they were."""

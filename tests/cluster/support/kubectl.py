@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 from tests.cluster.support.api import Object
+from tests.cluster.support.processes import patient
 
 if TYPE_CHECKING:
     from tests.cluster.support.cluster import Cluster
@@ -19,7 +20,7 @@ def kubectl(cluster: Cluster, *arguments: str, stdin: Object | None = None) -> t
     """Run kubectl as the administrator; return its exit code and all that it printed."""
     command = [str(cluster.plane.bin / "kubectl"), "--kubeconfig", str(cluster.plane.kubeconfig), *arguments]
     text = yaml.safe_dump(stdin) if stdin is not None else None
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=patient(60))
     return done.returncode, done.stdout + done.stderr
 
 

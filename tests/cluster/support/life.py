@@ -137,7 +137,8 @@ class Life:
         """Killed when a claim is given to another pod while its memory is on its way back.
 
         No policy lets two pods share a claim, so somebody has to put one in the other's place. The kubelet still wants
-        the first one's claim unprepared, and that decides: the second pod waits, and holds up nothing.
+        the first one's claim unprepared, and that decides: the second pod waits, and holds up nothing. If it is not
+        deleted before the scheduler looks again, its claim is given another share; in the end that is back, too.
         """
         first, second, namespace = f"{self.pod}-1", f"{self.pod}-2", self.stage.namespace
         uid = self.world.claim(self.pod, namespace, SIZE)["metadata"]["uid"]
@@ -162,7 +163,6 @@ class Life:
         self.delete(second)
         self.world.api.delete("ResourceClaim", self.pod, namespace)
         yield from self.stage.ends(second, self.node)
-        assert len(self.stage.allocations(self.pod)) == 1
 
     def is_orphaned(self) -> Story:
         """Killed when memory is found that no claim has, beside a pod that keeps its own."""
@@ -173,8 +173,8 @@ class Life:
         async def add(fabric: Fabric) -> None:
             await fabric.add_memory(node=name, pool=self.world.pool, device="pool0", size=BYTES, tag=orphan)
 
-        self.world.ask(add, identity=f"node/{name}")
-        assert set(self.stage.held(name)) == {before, orphan}
+        self.world.ask(add, identity=f"node/{name}")  # with two drivers, the other one may have given it back by now
+        assert before in self.stage.held(name)
         yield from self.dies()
         self.start()
         yield Until(lambda: set(self.stage.held(name)) == {before}, 30, "the orphan is gone")

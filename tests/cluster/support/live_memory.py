@@ -3,19 +3,24 @@
 
 Like the observer of the fabric it shares no code with the roles: it reads the fabric's file, the files of the simulated
 hosts as a person would read /sys, and the fabric's file again. A memory block that is online under a tag that the
-fabric knows neither before nor after is memory that was pulled.
+fabric knows neither before nor after is memory that was pulled. A look during which memory could have come
+and gone, for it took so long, tells nothing.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 __all__ = ["LiveMemory", "online"]
+
+LONG = 0.5
+"""Seconds; in less, no memory comes, is used and goes back."""
 
 
 class LiveMemory:
@@ -54,12 +59,15 @@ class LiveMemory:
 
     def _look(self) -> None:
         while not self._stop.wait(self._every):
+            began = time.monotonic()
             try:
                 before = _held(self._state)
                 used = {(node, tag) for node, root in self._hosts.items() for tag in online(root)}
                 after = _held(self._state)
             except (OSError, ValueError):
                 continue  # something changed while it was read
+            if time.monotonic() - began > LONG:
+                continue
             self.looks += 1
             self.seen |= {tag for _, tag in used}
             self.pulled |= {(node, tag) for node, tag in used if tag not in before | after}

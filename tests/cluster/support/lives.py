@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.cluster.support.processes import NotInTime
+from tests.cluster.support.processes import NotInTime, patient
 
 __all__ = ["Story", "Until", "together"]
 
@@ -69,7 +69,7 @@ class _Told:
             self.state = answer
         except (AssertionError, LookupError, OSError) as error:
             self.state = error
-        seconds = self.wait.seconds
+        seconds = patient(self.wait.seconds)
         if time.monotonic() - self.began > seconds:
             return self.go(error=NotInTime(f"not within {seconds:g} s: {self.wait.what}; last: {self.state!r}"))
         return True

@@ -26,7 +26,7 @@ from tests.cluster.support.api import Object
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.files import node_folders
 from tests.cluster.support.images import PAUSE, base_images
-from tests.cluster.support.processes import Child, eventually, free_ports
+from tests.cluster.support.processes import Child, eventually, free_ports, patient
 from tools.cluster.build import find
 
 __all__ = ["RealNode", "is_ready"]
@@ -59,6 +59,7 @@ class RealNode:
         self._port = free_ports(1)[0]
         self._containerd = find("containerd")
         self._init: Child | None = None
+        self._booted_before = False
         self.folders = node_folders(self.folder)
         self._binds = {
             **self.folders,
@@ -79,6 +80,11 @@ class RealNode:
     def state(self) -> Path:
         """/var/lib/dynamic-memory of the node, as the machine sees it."""
         return self.folders["/var/lib/dynamic-memory"]
+
+    @property
+    def pod_logs(self) -> Path:
+        """What the containers of the node have written, as the machine sees it."""
+        return self._binds["/var/log"] / "pods"
 
     def _write_files(self, kubelet: dict[str, Any]) -> None:
         plane, folder = self._plane, self.folder
@@ -164,6 +170,9 @@ state = "/run/containerd/state"
 
     def start(self) -> None:
         """Boot: namespaces, containerd, kubelet. `wait` says when the node is ready."""
+        if not self._booted_before:  # a run that was killed may have left something under the same number
+            self._remove_from_kernel()
+            self._booted_before = True
         self._make_cgroups()
         subprocess.run(["ip", "address", "replace", f"{self._plane.slot.node_address}/32", "dev", "lo"], check=True)
         plan = {"binds": {target: str(source) for target, source in self._binds.items()}}
@@ -241,7 +250,7 @@ state = "/run/containerd/state"
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=patient(120),
             **options,
         )
         assert not check or result.returncode == 0, f"{command}: {result.stderr}"
@@ -319,12 +328,19 @@ state = "/run/containerd/state"
     def remove(self) -> None:
         """Cut the power and remove what the kernel keeps for the node."""
         self.crash()
-        for path in node_init.controllers():
-            own = path / self._cgroup
-            for each in sorted((item for item in own.rglob("*") if item.is_dir()), reverse=True):
-                each.rmdir()
-            if own.exists():
-                own.rmdir()
+        self._remove_from_kernel()
+
+    def _remove_from_kernel(self) -> None:
+        eventually(self._no_cgroups, 10, f"the cgroups of {self.name} are removed")
         subprocess.run(["ip", "link", "delete", self._bridge], check=False, capture_output=True)
         address = f"{self._plane.slot.node_address}/32"
         subprocess.run(["ip", "address", "delete", address, "dev", "lo"], check=False, capture_output=True)
+
+    def _no_cgroups(self) -> bool:
+        """Remove the node's cgroups; the kernel refuses for a moment after the last process has ended."""
+        for path in node_init.controllers():
+            own = path / self._cgroup
+            for each in (*sorted((item for item in own.rglob("*") if item.is_dir()), reverse=True), own):
+                if each.exists():
+                    each.rmdir()
+        return True

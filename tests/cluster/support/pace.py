@@ -16,7 +16,7 @@ class Pace:
     Attributes:
         outage: the fabric is down for.
         slow: a slow fabric takes; more than one poll of the scheduler's PreBind.
-        slower: an even slower one takes, while others act.
+        slower: an even slower one takes, while others act: a scheduler is started again, and schedules.
         hold: a window that failed is not offered for.
         quiet: nothing happens for, where nothing may.
         held: shares are looked at that nobody may release; several rounds of a patient controller.
@@ -35,8 +35,8 @@ class Pace:
 
     outage: float = 20.0
     slow: float = 7.0
-    slower: float = 8.0
-    hold: float = 3.0
+    slower: float = 20.0
+    hold: float = 5.0
     quiet: float = 6.0
     held: float = 3.0
     look: float = 2.0

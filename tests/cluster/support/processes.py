@@ -8,22 +8,43 @@ started it ends (PR_SET_PDEATHSIG by setpriv), so children are started in the ma
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Child", "NotInTime", "eventually", "free_ports", "tail"]
+__all__ = ["Child", "NotInTime", "be_patient", "eventually", "free_ports", "patient", "tail", "tails"]
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
 FIRST_SECONDS = 0.005
+PORTS = range(20000, 32768)
+"""Ports for servers: the kernel gives callers (ip_local_port_range) others."""
+_ports = itertools.count(random.randrange(len(PORTS)))
+_times = 1.0
+
+
+def be_patient(times: float) -> None:
+    """Wait `times` as long as the tests say before something is taken not to come true, in all of this run.
+
+    The limits in tests are what an idle machine needs, and some more. They only end what would never come true, so on
+    a machine that may be busy with anything they may as well be a multiple.
+    """
+    global _times  # noqa: PLW0603 - a run has one patience, and everything waits by it
+    _times = times
+
+
+def patient(seconds: float) -> float:
+    """Return how long is waited in this run for what should take `seconds` at most."""
+    return seconds * _times
 
 
 class NotInTime(AssertionError):
@@ -39,9 +60,10 @@ def eventually(check: Callable[[], T], timeout: float, what: str, every: float =
     true; the last result or failure is part of the message.
 
     Raises:
-        NotInTime: after `timeout` seconds.
+        NotInTime: after `timeout` seconds; after a multiple of them in a patient run.
 
     """
+    timeout = patient(timeout)
     begin = time.monotonic()
     while True:
         state: object
@@ -58,12 +80,21 @@ def eventually(check: Callable[[], T], timeout: float, what: str, every: float =
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Return ports of the loopback address that nothing listens on.
+
+    They are none that the kernel would give to a caller: so nobody has taken them when they are used at last, or when a
+    server that was killed is started again. No two calls in one run return the same.
+    """
+    found: list[int] = []
+    for _ in PORTS:
+        port = PORTS[next(_ports) % len(PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: past connections are no matter
+            probe.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"there are no {count} free ports from {PORTS[0]} to {PORTS[-1]}")
 
 
 def tail(path: Path, start: int = 0, limit: int = 6000) -> str:
@@ -73,6 +104,24 @@ def tail(path: Path, start: int = 0, limit: int = 6000) -> str:
         file.seek(max(start, size - limit))
         text = file.read().decode(errors="replace")
     return ("... " if size - start > limit else "") + text
+
+
+def tails(paths: Iterable[Path], offsets: Mapping[Path, int], total: int, least: int = 800) -> list[tuple[Path, str]]:
+    """Return the ends of what was added to log files since they had these sizes: about `total` bytes of all.
+
+    What is short is whole; of what is long there are `least` bytes at least.
+    """
+    added = {path: max(0, path.stat().st_size - offsets.get(path, 0)) for path in paths if path.exists()}
+    share, left = total, dict(sorted(added.items(), key=lambda entry: entry[1]))
+    for number, size in enumerate(left.values()):  # what the short ones do not need is for the others
+        share = total // (len(left) - number)
+        if size > share:
+            break
+        total -= size
+    texts = [
+        (path, tail(path, offsets.get(path, 0), max(least, share)).strip()) for path, size in added.items() if size
+    ]
+    return [(path, text) for path, text in texts if text]
 
 
 class Child:
@@ -100,6 +149,7 @@ class Child:
         self.name = name
         self.log = logs / f"{name}.log"
         with self.log.open("ab") as log:
+            self._begin = log.tell()
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
                 stdin=subprocess.DEVNULL,
@@ -119,6 +169,10 @@ class Child:
         """Exit code (negative: the signal), None while it runs."""
         return self._process.poll()
 
+    def said(self) -> str:
+        """Return what it has logged."""
+        return tail(self.log, self._begin, 1 << 20)
+
     def check(self) -> None:
         """Fail with the end of its log if it has ended."""
         assert self.code is None, f"{self.name} ended with {self.code}:\n{tail(self.log)}"
@@ -132,9 +186,12 @@ class Child:
         """Return the exit code.
 
         Raises:
-            NotInTime: it still runs after `timeout` seconds.
+            NotInTime: it still runs after `timeout` seconds; after a multiple of them in a patient run.
 
         """
+        return self._wait(patient(timeout))
+
+    def _wait(self, timeout: float) -> int:
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -151,7 +208,7 @@ class Child:
             return self.code
         self.signal(signal.SIGTERM)
         try:
-            return self.wait(timeout)
+            return self._wait(timeout)
         except NotInTime:
             self.kill()
             return self.wait(1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import itertools
 import json
 import socket
@@ -80,7 +81,7 @@ class ServiceNetwork:
             lambda: _Dns(self._lookup), local_addr=(self._dns_address, 53)
         )
         while not self._stop.is_set():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError):
                 services = await asyncio.to_thread(self._get, "/api/v1/services")
                 slices = await asyncio.to_thread(self._get, "/apis/discovery.k8s.io/v1/endpointslices")
                 await self._follow(services["items"], slices["items"])
@@ -93,6 +94,8 @@ class ServiceNetwork:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # connections are closed by the loop's next turn
+        await asyncio.sleep(0)
 
     def _get(self, path: str) -> Any:
         context = ssl.create_default_context()

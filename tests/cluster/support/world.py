@@ -142,6 +142,16 @@ class World:
             "nodes are labelled",
         )
 
+    def wait_registered(self, node: str, timeout: float = 60) -> None:
+        """Wait until the kubelet knows the driver that was started last, not only what one before it has published."""
+        child = self.children[f"driver-{node}"]
+
+        def registered() -> bool:
+            child.check()
+            return "registered with the kubelet" in child.said()
+
+        eventually(registered, timeout, f"the driver of {node} is registered")
+
     def stop(self) -> None:
         """End the roles and remove what they wrote."""
         for client in self._clients.values():
@@ -319,12 +329,12 @@ class World:
         """Return the folder with key and certificate of a role."""
         return self.folder / "tls" / name
 
-    def obtain(self, identity: str, kubeconfig: Path, name: str, *options: str, timeout: float = 30) -> tuple[int, str]:
+    def obtain(self, identity: str, kubeconfig: Path, name: str, *options: str, timeout: float = 90) -> tuple[int, str]:
         """Ask the cluster for a certificate with the command of the roles; return its exit code and what it said."""
         command = [sys.executable, "-m", "dynamic_memory", "certificates", "obtain", "--identity", identity]
         command += ["--directory", str(self.tls_folder(name)), "--kubeconfig", str(kubeconfig)]
         command += ["--timeout", f"{timeout:g}", *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 30, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 90, cwd=ROOT)
         return done.returncode, done.stdout + done.stderr
 
     def obtain_service_certificate(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.fake_node import FakeNode
-from tests.cluster.support.processes import eventually
+from tests.cluster.support.processes import eventually, patient
 from tests.cluster.support.world import NAMESPACE, World
 
 __all__ = ["apply", "fake_nodes", "rights", "world"]
@@ -28,7 +28,7 @@ def apply(cluster: Cluster, *paths: Path, verb: str = "apply") -> str:
     """Run the real kubectl on manifests and return what it prints."""
     files = [argument for path in paths for argument in ("-f", str(path))]
     command = [str(cluster.plane.bin / "kubectl"), "--kubeconfig", str(cluster.plane.kubeconfig), verb, *files]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(120))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -247,6 +247,9 @@ def _printed(request: Callable[[], object]) -> tuple[int, str]:
 class _Authority:
     """Makes kubeconfigs of bearers of tokens."""
 
+    def context(self) -> None:
+        """Return how the server is trusted: there is no TLS."""
+
     def kubeconfig(self, server: str, *, token: str | None = None, **_: Any) -> dict[str, Any]:
         return {
             "apiVersion": "v1",

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from tests.cluster.support.images import BUSYBOX, PAUSE
 from tests.cluster.support.pki import Authority
-from tests.cluster.support.processes import Child, eventually, free_ports
+from tests.cluster.support.processes import Child, eventually, free_ports, patient
 from tools.kernel.build import GuestImage
 
 __all__ = ["GATEWAY", "Guest", "Ran"]
@@ -56,6 +56,9 @@ state = "/run/containerd"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
   socket_path = "/var/run/nri/nri.sock"
+  # more than the usual 2 s and 5 s: what is emulated takes some ten times as long
+  plugin_request_timeout = "20s"
+  plugin_registration_timeout = "60s"
 """
 NETWORK_PLUGIN = {
     "cniVersion": "1.0.0",
@@ -187,14 +190,15 @@ class Guest:
             raise RuntimeError(f"{self.name} has ended; its console:\n{console[-3000:]}")
         return self.run("true", timeout=5).code == 0
 
-    def run(self, script: str, *, timeout: float = 60) -> Ran:
-        """Run a shell script in the guest.
+    def run(self, script: str, *, timeout: float = 120) -> Ran:
+        """Run a shell script in the guest, for `timeout` seconds at most; for a multiple of them in a patient run.
 
         Raises:
             OSError: the guest does not answer.
 
         """
         body = textwrap.dedent(script).encode() + b"\n"
+        timeout = patient(timeout)
         with socket.create_connection(("127.0.0.1", self._port), timeout=timeout) as connection:
             connection.sendall(b"%d\n" % len(body) + body)
             data = b""
@@ -205,16 +209,27 @@ class Guest:
             raise ConnectionError(f"{self.name} did not answer whole: {data!r}")
         return Ran(code=int(code), output=output)
 
-    def sh(self, script: str, *, timeout: float = 60) -> str:
+    def sh(self, script: str, *, timeout: float = 120) -> str:
         """Run a shell script in the guest and return what it printed; it has to succeed."""
         ran = self.run(script, timeout=timeout)
         assert ran.code == 0, f"{script}: exit code {ran.code}\n{ran.output}"
         return ran.output.strip()
 
-    def command(self, arguments: str, *, timeout: float = 120) -> Ran:
+    def command(self, arguments: str, *, timeout: float = 240) -> Ran:
         """Run `dynamic-memory` in the guest, from this source tree."""
         python = Path(sys.prefix).resolve() / "bin" / "python"
         return self.run(f"PYTHONPATH={ROOT}/src {python} -B -m dynamic_memory {arguments}", timeout=timeout)
+
+    def logs(self, files: str, total: int) -> str:
+        """Return the ends of log files, which a shell pattern names, of about so many bytes; or why there are none."""
+        script = f"""
+            set -- $(ls {files} 2>/dev/null)
+            for file; do echo "--- $file"; tail -c $(({total} / $#)) $file; echo; done
+        """
+        try:
+            return self.run(script).output
+        except OSError as error:
+            return f"{self.name} does not answer: {error}"
 
     def import_images(self, archives: Sequence[Path]) -> None:
         """Load images into its containerd, through the folder that it sees."""

@@ -10,6 +10,7 @@ import pytest
 from tools.cluster import build
 
 GO = """#!/bin/sh
+case $1 in list) echo "$@" >> "$CALLS.list"; [ "$(wc -l <"$CALLS.list")" -gt "${OFFLINE:-0}" ]; exit;; esac
 echo "$@" >> "$CALLS"
 while [ $# -gt 1 ]; do case $1 in -o) out=$2;; esac; shift; done
 case $out in */) for name in $NAMES; do echo x > "$out$name"; done;; *) echo x > "$out";; esac

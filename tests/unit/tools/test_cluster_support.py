@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from tests.cluster.support import processes
 from tests.cluster.support.api import _path
 from tests.cluster.support.control_plane import Slot
-from tests.cluster.support.processes import Child, NotInTime, eventually, free_ports, tail
+from tests.cluster.support.processes import PORTS, Child, NotInTime, be_patient, eventually, free_ports, tail, tails
 
 
 def test_eventually_returns_the_first_true_result():
@@ -64,14 +67,54 @@ def test_two_slots_share_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     third.release()
 
 
-def test_free_ports_differ():
-    assert len(set(free_ports(20))) == 20
+def test_a_patient_run_waits_longer():
+    begin = time.monotonic()
+    be_patient(20)
+    try:
+        assert eventually(lambda: time.monotonic() > begin + 0.1, 0.05, "a tenth of a second has passed", every=0.01)
+        with pytest.raises(NotInTime, match="not within 0 s"):
+            eventually(lambda: False, 0, "anything")
+    finally:
+        be_patient(1)
+
+
+def test_free_ports_differ_from_call_to_call_and_are_none_that_the_kernel_gives_to_callers():
+    ports = [port for _ in range(20) for port in free_ports(20)]
+    assert len(set(ports)) == 400
+    assert set(ports) <= set(PORTS)
+
+
+def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch):
+    first, second = free_ports(2)
+    monkeypatch.setattr(processes, "PORTS", (first, second))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first))
+        taken.listen()
+        assert free_ports(1) == free_ports(1) == [second]
+        with pytest.raises(OSError, match="no 2 free ports"):
+            free_ports(2)
 
 
 def test_the_end_of_a_log_from_a_place_on(tmp_path: Path):
     (tmp_path / "log").write_text("before\n" + "x" * 100 + "end")
     assert tail(tmp_path / "log", 7, 1000) == "x" * 100 + "end"
     assert tail(tmp_path / "log", 7, 5) == "... xxend"
+
+
+def test_the_ends_of_many_logs_are_of_about_the_size_that_was_asked_for(tmp_path: Path):
+    logs = {"short": 10, "long": 5000, "longer": 9000, "same": 300}
+    paths = [tmp_path / name for name in logs]
+    for path in paths:
+        path.write_text(path.name[0] * logs[path.name])
+    told = dict(tails([*paths, tmp_path / "gone"], {tmp_path / "same": 300}, 3010, least=100))
+    assert {path.name: len(text.removeprefix("... ")) for path, text in told.items()} == {
+        "short": 10,
+        "long": 1500,
+        "longer": 1500,
+    }
+    told = dict(tails(paths, {}, 0, least=100))
+    assert {len(text.removeprefix("... ")) for text in told.values()} == {10, 100}
+    assert tails([], {}, 1000) == []
 
 
 def test_a_child_is_killed_with_its_children(tmp_path: Path):

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools import gobuild
 from tools.allocator import build as allocator
 from tools.gobuild import Program
 
 TOOLS = Path(__file__).resolve().parents[3] / "tools"
 GO = """#!/bin/sh
+case $1 in list) echo "$@" >> "$CALLS.list"; [ "$(wc -l <"$CALLS.list")" -gt "${OFFLINE:-0}" ]; exit;; esac
 echo "$@" >> "$CALLS"
 while [ $# -gt 1 ]; do case $1 in -o) out=$2;; esac; shift; done
 echo x > "$out"
@@ -68,6 +70,17 @@ def test_a_build_that_failed_leaves_nothing_and_says_so(
     assert program.main() == 1
     assert capsys.readouterr().err == "build.py: peer-of-ours did not build (go exited 3)\n"
     assert list(program.path().parent.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("failures", "code"), [(3, 0), (4, 1)])
+def test_sources_that_cannot_be_had_at_once_are_asked_for_again(
+    calls: Path, program: Program, monkeypatch: pytest.MonkeyPatch, failures: int, code: int
+):
+    monkeypatch.setattr(gobuild, "PAUSES", (0, 0, 0))
+    monkeypatch.setenv("OFFLINE", str(failures))
+    assert program.main() == code
+    assert len(Path(f"{calls}.list").read_text().splitlines()) == 4
+    assert len(calls.read_text().splitlines()) == 1 - code
 
 
 def test_without_go_it_says_what_to_install(
