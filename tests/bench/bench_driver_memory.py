@@ -34,6 +34,7 @@ from tests.unit.driver.local_rig import local_claim, pod_body, result
 from dynamic_memory.api.kinds import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS
 from dynamic_memory.fabric.identity import Identity
 from dynamic_memory.kube.client import Client
+from dynamic_memory.nri.proto import nri_pb2 as pb
 from dynamic_memory.process import clock
 
 GOAL = 60
@@ -219,7 +220,8 @@ async def measure(folder: Path, claims: int, most: int) -> float:
 async def synchronized(runtime: Runtime, containers: int, pid: int) -> float:
     """Have the plugin connect again, to a runtime that has so many containers."""
     pods = containers // 3
-    runtime.pods = [pod(f"p{number}") for number in range(pods)]
+    parents = [pb.LinuxPodSandbox(cgroup_parent=f"/kubepods/burstable/podp{number}") for number in range(pods)]
+    runtime.pods = [pod(f"p{number}", linux=parent) for number, parent in enumerate(parents)]
     runtime.containers = [container(f"c{n}", f"sandbox-p{n % pods}") for n in range(containers)]
     await runtime.connections[-1].close()
     await runtime.plugin(SECONDS)
