@@ -5,7 +5,9 @@
 
 Prints for both: CreateContainer round trip (p50, p90, p99), Synchronize of all containers, resident memory; and the
 ratio of ours to Go's. Ours is the driver's plugin with its ledger and a pod's cgroup made of files; Go's knows one
-claim by heart. Both are processes of their own. A machine without Go says so and prints nothing.
+claim by heart. Both are processes of their own, and ours is a part of a driver: what a whole one takes, with its
+connections to API server, fabric and kubelet, is what bench_driver_memory prints. A machine without Go says so and
+prints nothing.
 """
 
 from __future__ import annotations
@@ -114,7 +116,7 @@ def main() -> int:
         print(
             f"  {name:18} p50 {found['p50']:7.1f}  p90 {found['p90']:7.1f}  p99 {found['p99']:7.1f}   "
             f"Synchronize of {arguments.containers}: {found['synchronize'] / 1000:6.1f} ms   "
-            f"{found['resident']:.1f} MiB"
+            f"the plugin alone {found['resident']:.1f} MiB"
         )
     go, mine = best.values()
     ratios = {what: mine[what] / go[what] for what in ("p50", "p99", "synchronize")}
