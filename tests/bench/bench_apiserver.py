@@ -2,10 +2,11 @@
 """The embedded API server beside the real one: kube-apiserver with etcd, if their programs are built.
 
 Each server runs in processes of its own and is asked over TLS by the same client, each phase in parts, by turns. GETs
-are paced, and changes followed by a hundred watchers, when the server has 10,000 objects. Printed are requests a
+are paced, and changes followed by a hundred watches, when the server has 10,000 objects. Printed are requests a
 second, the median and the 99th percentile of the answer times, and the processor time that the server took for each
-request. etcd runs without fsync; the embedded server is shown in memory and, as `kept`, with a data folder (fsync).
-Machines are noisy: only what one run prints can be compared.
+request; of changes that watches follow, how many a second reach all of them, and the times until the last has one.
+etcd runs without fsync; the embedded server is shown in memory and, as `kept`, with a data folder (fsync). Machines are
+noisy: only what one run prints can be compared.
 
     python -m tests.bench.bench_apiserver [--quick] [--only NAME …]
 """
@@ -17,8 +18,6 @@ import asyncio
 import contextlib
 import json
 import os
-import selectors
-import socket
 import ssl
 import statistics
 import subprocess
@@ -27,8 +26,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from tests.bench.followers import Followers
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.processes import free_ports
 
@@ -42,6 +42,7 @@ STARTS = 3
 PARTS = 4
 """Each phase is run in so many parts, in turns, so that what else the machine does meets all servers alike."""
 PACED = "get, 100 clients at 10/s"
+FOLLOWED = "100 watches, 50 writes/s"
 GOALS = """goals: start-up < 0.5 s; requests/s >= 1.5 x real; memory <= 1/4 of real; p99 of paced GETs among
        10,000 objects < 50 ms; fan-out < 200 ms"""
 
@@ -304,70 +305,13 @@ def lists(count: int) -> Iterator[Call]:
         yield "GET", MAPS, None, "application/json"
 
 
-class Followers:
-    """Connections that hear of changes, and one that makes them: plain sockets, which cost hardly more than TLS."""
-
-    def __init__(self, server: Server, watchers: int) -> None:
-        self._server = server
-        self._selector = selectors.DefaultSelector()
-        self._writer = self._connect()
-        version = json.loads(self._ask("GET", f"{MAPS}?limit=1", b"", ""))["metadata"]["resourceVersion"]
-        self._sockets = [self._connect() for _ in range(watchers)]
-        self._rest = dict.fromkeys(self._sockets, b"")
-        for follower in self._sockets:
-            follower.sendall(server.head("GET", f"{MAPS}?watch=true&resourceVersion={version}", b"", ""))
-            assert follower.recv(65536).startswith(b"HTTP/1.1 200 ")
-            follower.setblocking(False)
-            self._selector.register(follower, selectors.EVENT_READ)
-
-    def _connect(self) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", self._server.port), timeout=30)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self._server.context.wrap_socket(plain, server_hostname="127.0.0.1")
-
-    def _ask(self, method: str, path: str, body: bytes, media: str) -> bytes:
-        self._writer.sendall(self._server.head(method, path, body, media) + body)
-        answer = self._writer.recv(65536)
-        while b"\r\n\r\n" not in answer:
-            answer += self._writer.recv(65536)
-        head, _, content = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        length = int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
-        while len(content) < length:
-            content += self._writer.recv(65536)
-        return content
-
-    def change(self, number: int) -> float:
-        """Return the seconds from a write until all have heard of it."""
-        begin = time.perf_counter()
-        self._ask("PATCH", f"{MAPS}/x0", json.dumps({"data": {"fan": str(number)}}).encode(), MERGE)
-        mark, left = f'"fan":"{number}"'.encode(), len(self._sockets)
-        while left:
-            ready = self._selector.select(30)
-            if not ready:
-                raise TimeoutError("a change was not heard of")
-            for key, _ in ready:
-                follower = cast("ssl.SSLSocket", key.fileobj)
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    data = self._rest[follower] + follower.recv(65536)
-                    heard = mark in data
-                    left -= heard
-                    self._rest[follower] = b"" if heard else data
-        return time.perf_counter() - begin
-
-    def close(self) -> None:
-        for connection in (self._writer, *self._sockets):
-            connection.close()
-        self._selector.close()
-
-
-async def fan_out(server: Server, watchers: int, first: int, changes: int) -> Result:
-    """Measure the time from a write until the last of the watchers has heard of it."""
-    followers = Followers(server, watchers)
+async def fan_out(server: Server, first: int, changes: int, pace: float) -> Result:
+    """Measure the times from writes until the last of a hundred watches has them."""
+    followers = Followers(server.port, server.context, server.head, MAPS, [f"x{each}" for each in range(16)], 100)
     try:
-        before, start = server.cpu(), time.perf_counter()
-        times = [followers.change(number) for number in range(first, first + changes)]
-        return Result(times, time.perf_counter() - start, server.cpu() - before)
+        before = server.cpu()
+        times, seconds = followers.change(range(first, first + changes), pace)
+        return Result(times, seconds, server.cpu() - before)
     finally:
         followers.close()
 
@@ -375,6 +319,7 @@ async def fan_out(server: Server, watchers: int, first: int, changes: int) -> Re
 async def run(quick: bool, only: list[str]) -> None:
     count = 500 if quick else 2000
     part = count // PARTS
+    changes = part // 5
     phases: dict[str, Callable[[Server, int], Awaitable[Result]]] = {
         "create": lambda server, at: measure(server, creates(at * part, (at + 1) * part)),
         "get": lambda server, _: measure(server, gets(2 * part, count)),
@@ -385,7 +330,8 @@ async def run(quick: bool, only: list[str]) -> None:
             server, creates(count + at * (FULL - count) // PARTS, count + (at + 1) * (FULL - count) // PARTS)
         ),
         PACED: lambda server, _: measure(server, gets(3 * part, FULL), clients=100, pace=0.1),
-        "fan-out to 100 watchers": lambda server, at: fan_out(server, 100, at * part, 25 if quick else 75),
+        FOLLOWED: lambda server, at: fan_out(server, at * changes, changes, 0.02),
+        "100 watches, 16 writers": lambda server, at: fan_out(server, count + at * part, part, 0.0),
     }
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-apiserver-")))
@@ -424,13 +370,12 @@ async def run(quick: bool, only: list[str]) -> None:
         for name in [server.name for server in servers if server.name != "real" and "real" in ratios["create"]]:
             print(f"{name} against the real server:")
             for phase, found in ratios.items():
-                if phase == PACED:
-                    print(
-                        f"    {phase:26} {found[name].worst:5.1f} ms at p99, of the real one {found['real'].worst:.1f}"
-                    )
-                    continue
-                rate, cpu = found[name].rate / found["real"].rate, found[name].cpu / found["real"].cpu
-                print(f"    {phase:26} {rate:5.2f} x the requests a second, {cpu:5.2f} x the processor time of each")
+                ours, its = found[name], found["real"]
+                if phase in {PACED, FOLLOWED}:
+                    times = f"{ours.median:5.1f} ms, {ours.worst:.1f} at p99, not {its.median:.1f} and {its.worst:.1f}"
+                else:
+                    times = f"{ours.rate / its.rate:5.2f} x the requests a second"
+                print(f"    {phase:26} {times}, {ours.cpu / its.cpu:5.2f} x the processor time of each")
         print(GOALS)
 
 

@@ -157,6 +157,15 @@ async def test_A18_a_list_can_come_as_a_watch(client: Client) -> None:
         assert (await seen.count(4))[-1] == ("DELETED", "a")
 
 
+@pytest.mark.parametrize("query", [{}, {"resourceVersion": "0"}], ids=["no version", "version 0"])
+async def test_A18_without_a_list_and_a_version_a_watch_begins_now(client: Client, query: dict[str, str]) -> None:
+    await client.create(MAPS, {"metadata": {"name": "a"}})
+    from_now = {"sendInitialEvents": "false", "resourceVersionMatch": "NotOlderThan"}
+    async with client.watch(MAPS, **from_now, **query) as seen:
+        await client.create(MAPS, {"metadata": {"name": "b"}})
+        assert await seen.count(1) == [("ADDED", "b")]
+
+
 @pytest.mark.parametrize(
     ("query", "text"),
     [

@@ -178,7 +178,7 @@ class Reading:
             if initial and bookmarks and request.first("sendInitialEvents"):
                 end = self._forms.bookmark(request, resource, store.version, initial_end=True)
             try:
-                watcher = store.watch(resource.storage, selection, None if initial else version)
+                watcher = store.watch(resource.storage, selection, None if initial else version or None)
             except StatusError as error:
                 yield forms.event_line("ERROR", encode(error.status()))
                 return
