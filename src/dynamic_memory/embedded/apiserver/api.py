@@ -316,6 +316,7 @@ class Api:
 
     async def _delete_collection(self, request: Request, found: Route) -> Response:
         options = options_of(request, self._options(request))
+        options.collection = True
         selection = self.reading.selection(request, found)
         records = self.core.store.select(found.resource.storage, selection)
         for number, record in enumerate(records):

@@ -50,6 +50,8 @@ class DeleteOptions:
     resource_version: str = ""
     propagation: Literal["", "Background", "Foreground", "Orphan"] = ""
     dry_run: bool = False
+    collection: bool = False
+    """The whole collection goes: admission is told no names."""
 
 
 @dataclass(slots=True)
@@ -212,7 +214,7 @@ class Deleting:
         if options.dry_run:
             said["dryRun"] = ["All"]
         old = decoded(resource, record)
-        namespace, name = record.key
+        namespace, name = record.key[0], "" if options.collection else record.key[1]
         request = by if isinstance(by, Request) else Request("DELETE", "", user=by)
         return AdmissionRequest(
             "DELETE",

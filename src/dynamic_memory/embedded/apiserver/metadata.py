@@ -114,8 +114,6 @@ def new_metadata(obj: Object, resource: Resource, uid: str, now: str) -> None:
         raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
     for field in _SERVER_SET:
         metadata.pop(field, None)
-    if not metadata.get("name") and metadata.get("generateName"):
-        metadata["name"] = generate_name(metadata["generateName"])
     metadata["uid"] = uid
     metadata["creationTimestamp"] = now
     if has_generation(resource):

@@ -104,14 +104,18 @@ class Strategy:
     asks_for_required = False
     keeps_status = False
 
+    def admit(self, obj: dict[str, Any], ctx: Context, subresource: str, old: dict[str, Any] | None) -> dict[str, Any]:
+        """Fill in what admission plugins of the real server do, before policies; `old` is None for a new object."""
+        return obj
+
     def prepare_create(self, obj: dict[str, Any], ctx: Context) -> dict[str, Any]:
-        """Reset what clients may not set and fill in what depends on other objects, before admission."""
+        """Reset what clients may not set and fill in what depends on other objects, after mutating admission."""
         return obj
 
     def prepare_update(
         self, new: dict[str, Any], old: dict[str, Any], ctx: Context, subresource: str | None
     ) -> dict[str, Any]:
-        """Keep what this request may not change, before admission."""
+        """Keep what this request may not change, after mutating admission."""
         return new
 
     def default(self, obj: dict[str, Any]) -> dict[str, Any]:
