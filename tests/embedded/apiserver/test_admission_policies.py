@@ -318,10 +318,9 @@ NAMED = "'request=' + request.?name.orValue('-') + ' object=' + object.metadata.
 
 
 async def test_a_generated_name_is_seen_when_an_object_is_checked_but_not_when_it_is_changed(api):
-    annotated = (
-        "Object{metadata: Object.metadata{annotations: {'saw': %s + ' uid=' + string(has(object.metadata.uid))}}}"
-    )
-    await mutating_policy(api, apply_configuration(annotated % NAMED))
+    said = f"{NAMED} + ' uid=' + string(has(object.metadata.uid))"
+    annotated = f"Object{{metadata: Object.metadata{{annotations: {{'saw': {said}}}}}}}"
+    await mutating_policy(api, apply_configuration(annotated))
     made = await passes(api, {**config_map(), "metadata": {"generateName": "g-"}})
     assert made["metadata"]["annotations"] == {"saw": "request=- object=- uid=false"}
     made = await passes(api, config_map())
