@@ -185,6 +185,9 @@ async def test_A33_columns_selectable_fields_and_subresources(client: Client) ->
     assert [one["metadata"]["name"] for one in found] == ["b"]
     refused = await client.get(SHELVES, fieldSelector="spec.size=3")
     assert (refused.code, refused.json["message"]) == (400, "field label not supported: spec.size")
+    assert (await client.create(SHELVES, shelf("c", color="red"))).code == 201
+    empty = await client.patch(f"{SHELVES}/c/scale", {"metadata": {"annotations": {"x": "y"}}})
+    assert (empty.code, empty.json["message"]) == (400, 'the spec replicas field ".spec.replicas" cannot be empty')
     scaled = await client.patch(f"{SHELVES}/a/scale", {"spec": {"replicas": 4}})
     assert (scaled.code, scaled.json["kind"]) == (200, "Scale")
     changed = (await client.patch(f"{SHELVES}/a/status", {"spec": {"size": 9}, "status": {"note": "n"}})).json

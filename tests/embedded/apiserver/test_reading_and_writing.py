@@ -121,7 +121,7 @@ async def test_A26_custom_objects_are_not_replaced_without_a_version(client: Cli
     body = {"apiVersion": "x.example.com/v1", "kind": "Thing", "metadata": {"name": "t"}}
     refused = await client.put(f"{things}/t", body)
     assert refused.json["message"] == (
-        'Thing.x.example.com "t" is invalid: metadata.resourceVersion: Invalid value: 0: '
+        'things.x.example.com "t" is invalid: metadata.resourceVersion: Invalid value: 0: '
         "must be specified for an update"
     )
 
@@ -278,7 +278,9 @@ async def test_a_body_must_be_what_its_url_says(client: Client) -> None:
     await refused(client.create(MAPS, other), "the namespace of the provided object does not match")
     await refused(client.put(f"{MAPS}/a", config_map("b")), "the name of the object (b) does not match the name on the")
     await refused(client.create(MAPS, config_map() | {"kind": "Secret"}), "cannot be handled as a ConfigMap")
-    await refused(client.create(MAPS, config_map() | {"apiVersion": "v2"}), "does not match the expected API version")
+    await refused(client.create(MAPS, config_map() | {"apiVersion": "v2"}), 'no kind "ConfigMap" is registered')
+    await refused(client.create(MAPS, config_map() | {"kind": "Pod"}), "converting (v1.Pod) to (core.ConfigMap)")
+    await refused(client.put(f"{MAPS}/a", {"data": {}}), "was undeterminable: name must be provided")
     nothing = await client.create(MAPS, {"metadata": {}})
     assert nothing.json["details"]["causes"][0]["message"] == "Required value: name or generateName is required"
 

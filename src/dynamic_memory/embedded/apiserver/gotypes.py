@@ -19,7 +19,7 @@ from dynamic_memory.embedded.apiserver.schema import Schema, clone
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity
 
-__all__ = ["Reader", "Wrong", "canonical_quantity"]
+__all__ = ["Reader", "Wrong", "canonical_quantity", "json_type"]
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -33,7 +33,8 @@ class Wrong(Exception):
     """A value that Go's decoder refuses."""
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """Return what Go calls the type of a value of JSON."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -147,10 +148,10 @@ class Reader:
         elif schema.int_or_string:
             if isinstance(value, int | str) and not isinstance(value, bool):
                 return value
-            raise Wrong(f"json: cannot unmarshal {_json_type(value)} into Go value of type int32")
+            raise Wrong(f"json: cannot unmarshal {json_type(value)} into Go value of type int32")
         else:
             return self._any(schema, value, path, owner, fields)
-        raise self._mismatch(_json_type(value), schema, owner, fields)
+        raise self._mismatch(json_type(value), schema, owner, fields)
 
     def _any(self, schema: Schema, value: Any, path: str, owner: str, fields: tuple[str, ...]) -> Any:
         if isinstance(value, dict) and (schema.properties or schema.additional is not None):

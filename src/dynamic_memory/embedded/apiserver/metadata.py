@@ -20,6 +20,7 @@ __all__ = [
     "has_generation",
     "immutable",
     "keep_server_fields",
+    "named",
     "new_metadata",
     "same_content",
     "without_times",
@@ -105,6 +106,22 @@ def check_names(obj: Object, resource: Resource, namespace: str, name: str) -> N
             raise bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
         metadata["name"] = name
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+
+
+def named(obj: Object, name: str) -> None:
+    """Refuse a body that does not say what it is called.
+
+    Args:
+        obj: the body.
+        name: in the URL.
+
+    Raises:
+        StatusError: 400.
+
+    """
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
 
 
 def new_metadata(obj: Object, resource: Resource, uid: str, now: str) -> None:

@@ -276,6 +276,24 @@ class Registry:
         """Return the resource of a path."""
         return self._by_plural.get((group, version, plural))
 
+    def serves(self, group: str) -> bool:
+        """Say whether anything of a group is served."""
+        return any(known == group for known, _, _ in self._by_plural)
+
+    def knows(self, group: str, version: str, kind: str) -> bool:
+        """Say whether there is a kind, also of subresources, lists and options."""
+        if kind == "DeleteOptions" or (group, version, kind) == ("policy", "v1beta1", "Eviction"):
+            return True
+        if self.find_kind(group, version, kind) is not None:
+            return True
+        if kind.endswith("List"):
+            return self.find_kind(group, version, kind.removesuffix("List")) is not None
+        return any(
+            (sub.group, sub.version, sub.kind) == (group, version, kind)
+            for resource in self._by_plural.values()
+            for sub in resource.subresources.values()
+        )
+
     def find_kind(self, group: str, version: str, kind: str) -> Resource | None:
         """Return the resource of an apiVersion and kind."""
         return self._by_kind.get((group, version, kind))

@@ -159,13 +159,14 @@ class Writing:
     async def replace(self, target: Target, obj: Object, *, raw: bytes = b"") -> Write:
         """Put a whole object in the place of the one that is there."""
         obj = self.contents.check(target, obj, raw)
+        meta.named(obj, target.name)
         meta.check_names(obj, target.resource, target.namespace, target.name)
         version = obj["metadata"].get("resourceVersion") or ""
         uid = obj["metadata"].get("uid") or ""
         if not version and not target.resource.builtin:
             text = "Invalid value: 0: must be specified for an update"
             cause = Cause("FieldValueInvalid", text, "metadata.resourceVersion")
-            raise invalid(target.resource.group, target.resource.kind, target.name, [cause])
+            raise invalid(target.resource.group, target.resource.plural, target.name, [cause])
 
         def change(old: Object) -> Object:
             self.same_object(target, old, uid, "")
