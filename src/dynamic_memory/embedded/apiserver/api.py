@@ -320,8 +320,8 @@ class Api:
         options = options_of(request, self._options(request))
         options.collection = True
         selection = self.reading.selection(request, found)
-        records = self.core.store.select(found.resource.storage, selection)
-        for number, record in enumerate(records):
+        page = self.reading.page(request, found, selection)
+        for number, record in enumerate(page.records):
             if number % 50 == 49:  # noqa: PLR2004 - others want to be served meanwhile
                 await clock.sleep(0)
             try:
@@ -329,7 +329,7 @@ class Api:
             except StatusError as error:
                 if error.reason != "NotFound":
                     raise
-        return self.reading.answer_list(request, found.resource, records)
+        return self.reading.answer_list(request, found.resource, page)
 
 
 def _nowhere() -> Response:

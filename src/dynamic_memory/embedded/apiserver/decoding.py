@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.resource import Registry, Resource
     from dynamic_memory.embedded.apiserver.targets import Target
 
-__all__ = ["Undecodable", "check_kind", "decode", "decode_unstored", "strict_error"]
+__all__ = ["SCHEME", "Undecodable", "check_kind", "decode", "decode_unstored", "strict_error"]
 
-_SCHEME = "pkg/runtime/scheme.go:111"
+SCHEME = "pkg/runtime/scheme.go:111"
 _GROUPS = {
     "authentication": "authentication.k8s.io",
     "authorization": "authorization.k8s.io",
@@ -65,7 +65,7 @@ def check_kind(registry: Registry, obj: dict[str, Any], group: str, version: str
         return
     said_group, _, said_version = says.rpartition("/")
     if not registry.knows(said_group, said_version, said):
-        why = f'no kind "{said}" is registered for version "{says}" in scheme "{_SCHEME}"'
+        why = f'no kind "{said}" is registered for version "{says}" in scheme "{SCHEME}"'
     elif (said_group, said) == (group, kind):
         return
     else:

@@ -47,8 +47,9 @@ def route(registry: Registry, method: str, path: str, *, watch: bool) -> Route |
     group = "" if skip == 2 else parts[1]  # noqa: PLR2004 - /api/v1
     version = parts[skip - 1]
     rest = parts[skip:]
-    if rest[0] == "watch":  # the deprecated form of a watch
-        rest, watch = rest[1:] or [""], True
+    deprecated = rest[0] == "watch"  # the older form of a watch, which may be of one object
+    if deprecated:
+        rest = rest[1:] or [""]
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 2 and (group or rest[2] not in _OF_NAMESPACES):  # noqa: PLR2004
         namespace, rest = rest[1], rest[2:]
@@ -61,7 +62,7 @@ def route(registry: Registry, method: str, path: str, *, watch: bool) -> Route |
     subresource = rest[2] if len(rest) > 2 else ""  # noqa: PLR2004
     if found.namespaced and not namespace and name:
         raise no_such_path()
-    verb = _verb(method, name, watch=watch)
+    verb = _verb(method, name, watch=deprecated or (watch and not name))
     if found.namespaced and not namespace and verb in _INSIDE:
         raise no_such_method()  # nothing is made nowhere, nor deleted everywhere
     _allowed(found, verb, subresource, method)

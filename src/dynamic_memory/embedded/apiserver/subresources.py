@@ -14,7 +14,7 @@ from dynamic_memory.embedded.apiserver import metadata as meta
 from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.decoding import decode_unstored
-from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
+from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of, other_uid
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
     StatusError,
@@ -174,15 +174,7 @@ class Subresources:
         if record is None:
             raise not_found(route.resource, route.name)
         if options.uid and options.uid != record.uid:
-            raise StatusError(
-                409,
-                "Conflict",
-                f'Operation cannot be fulfilled on Pod "{route.name}": the UID in the precondition ({options.uid}) '
-                f"does not match the UID in record ({record.uid}). "
-                "The object might have been deleted and then recreated",
-                kind="Pod",
-                name=route.name,
-            )
+            raise other_uid(route.resource, record, options.uid)
         await disruption(self._core, record, dry_run=options.dry_run)
         await self._deleting.delete(route.resource, route.namespace, route.name, options, request)
         return json_response(

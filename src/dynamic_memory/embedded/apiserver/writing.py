@@ -129,8 +129,12 @@ class Writing:
         if finisher is not None:
             obj = finisher(obj)
         stored = resource.to_storage(obj)
-        if self._core.store.head(resource.storage, key) is not None:
-            raise already_exists(resource, name)
+        there = self._core.store.head(resource.storage, key)
+        if there is not None:
+            error = already_exists(resource, name)
+            if there.object["metadata"].get("deletionTimestamp"):
+                error.message = f"object is being deleted: {error.message}"
+            raise error
         if target.dry_run:
             await self._core.store.flushed()  # there is none, as far as the disk knows, too
             return Record(resource.storage, key, stored, 0)
