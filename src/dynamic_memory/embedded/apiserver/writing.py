@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dynamic_memory.embedded.apiserver import metadata as meta
-from dynamic_memory.embedded.apiserver.contents import Contents
+from dynamic_memory.embedded.apiserver.contents import Contents, reset_of
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
@@ -40,8 +40,6 @@ RETRIES = 64
 NAME_RETRIES = 8
 _SPEC_ONLY = frozenset({"", "resize", "ephemeralcontainers", "scale", "finalize"})
 """Writes that leave the status as it is."""
-_STATUS_KEEPS_METADATA = frozenset({("", "pods"), ("", "nodes"), ("", "namespaces"), ("", "services")})
-"""Kinds whose labels and annotations may be written through their status."""
 
 
 @dataclass(slots=True)
@@ -247,10 +245,12 @@ class Writing:
         resource = target.resource
         if target.subresource == "status":
             keep = {key: clone(value) for key, value in old.items() if key not in {"status", "metadata"}}
-            if resource.storage in _STATUS_KEEPS_METADATA:
+            reset = reset_of(target)
+            if ("metadata",) not in reset:
                 metadata = new["metadata"]
-                for field in ("ownerReferences", "finalizers"):
-                    _restore(metadata, old["metadata"], field)
+                for path in reset:
+                    if path[0] == "metadata":
+                        _restore(metadata, old["metadata"], path[1])
             else:
                 metadata = {**old["metadata"], "managedFields": new["metadata"].get("managedFields")}
                 uid = new["metadata"].get("uid")
