@@ -268,3 +268,35 @@ def test_defaults_fill_what_is_absent_and_nulls_that_are_not_allowed() -> None:
     first = apply_defaults(schema, {})
     first["spec"]["deep"]["size"] = 9
     assert apply_defaults(schema, {})["spec"]["deep"] == {"size": 1}, "defaults are copied"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"metadata": {"uid": 5}}, "ObjectMeta.metadata.uid", "number into types.UID"),
+        (
+            {"metadata": {"ownerReferences": [{"uid": True}]}},
+            "OwnerReference.metadata.ownerReferences.uid",
+            "bool into types.UID",
+        ),
+        ({"spec": {"restartPolicy": 1}}, "PodSpec.spec.restartPolicy", "number into v1.RestartPolicy"),
+        ({"spec": {"dnsPolicy": []}}, "PodSpec.spec.dnsPolicy", "array into v1.DNSPolicy"),
+        ({"spec": {"nodeName": 1}}, "PodSpec.spec.nodeName", "number into string"),
+        (
+            {"spec": {"containers": [{"securityContext": {"capabilities": {"add": [1]}}}]}},
+            "Capabilities.spec.containers.securityContext.capabilities.add",
+            "number into v1.Capability",
+        ),
+        (
+            {"spec": {"containers": [{"resources": {"requests": 5}}]}},
+            "ResourceRequirements.spec.containers.resources.requests",
+            "number into v1.ResourceList",
+        ),
+    ],
+)
+async def test_types_of_texts_are_told_by_their_go_names(client: Client, body: Any, field: str, said: str) -> None:
+    answer = await client.create(PODS, body)
+    value, _, kind = said.partition(" into ")
+    why = f"json: cannot unmarshal {value} into Go struct field {field} of type {kind}"
+    message = f'Pod in version "v1" cannot be handled as a Pod: {why}'
+    assert (answer.code, answer.json["message"]) == (400, message)

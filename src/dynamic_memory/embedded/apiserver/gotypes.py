@@ -14,6 +14,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dynamic_memory.embedded.apiserver.builtin.gonames import go_name
 from dynamic_memory.embedded.apiserver.pruning import unknown
 from dynamic_memory.embedded.apiserver.schema import Schema, clone
 from dynamic_memory.errors import InvalidInput
@@ -50,11 +51,12 @@ def _go_type(schema: Schema) -> str:
     if schema.type == "array":
         return f"[]{_go_type(schema.items) if schema.items else 'string'}"
     if schema.additional is not None:
-        return f"map[string]{_go_type(schema.additional)}"
+        quantities = schema.additional.quantity
+        return "v1.ResourceList" if quantities else f"map[string]{_go_type(schema.additional)}"
     if schema.ref and schema.type == "object":
         group, version, name = ("", *schema.ref.rsplit(".", 2))[-3:]
         return f"{version}.{name}" if group else name
-    return _GO_TYPES.get(schema.type, "string")
+    return "[]uint8" if schema.format == "byte" else _GO_TYPES.get(schema.type, "string")
 
 
 class Reader:
@@ -148,7 +150,8 @@ class Reader:
         elif schema.int_or_string:
             if isinstance(value, int | str) and not isinstance(value, bool):
                 return value
-            raise Wrong(f"json: cannot unmarshal {json_type(value)} into Go value of type int32")
+            field = f"{owner}.{'.'.join(fields)}"
+            raise Wrong(f"json: cannot unmarshal {json_type(value)} into Go struct field {field} of type int32")
         else:
             return self._any(schema, value, path, owner, fields)
         raise self._mismatch(json_type(value), schema, owner, fields)
@@ -172,8 +175,11 @@ class Reader:
 
     @staticmethod
     def _mismatch(said: str, schema: Schema, owner: str, fields: tuple[str, ...]) -> Wrong:
-        field = f"{owner}.{'.'.join(fields)}"
-        return Wrong(f"json: cannot unmarshal {said} into Go struct field {field} of type {_go_type(schema)}")
+        path = ".".join(fields)
+        wanted = _go_type(schema)
+        if "string" in wanted and fields:
+            wanted = wanted.replace("string", go_name(owner, fields[-1]))
+        return Wrong(f"json: cannot unmarshal {said} into Go struct field {owner}.{path} of type {wanted}")
 
 
 @functools.lru_cache(maxsize=4096)
