@@ -99,6 +99,7 @@ def _size(_: click.Context, parameter: click.Parameter, value: str) -> int:
 @click.option("--unit", default="64Mi", show_default=True, callback=_size, help="Every size is a multiple of this.")
 @click.option("--fabric", default="0", show_default=True, callback=_size, help="Memory of each fabric domain's pool.")
 @click.option("--window", default="0", callback=_size, help="What a node can map of it; default: all.")
+@click.option("--extents", type=int, default=64, show_default=True, help="How many pieces of it a node can map.")
 @click.option("--nodes-per-domain", type=int, default=16, show_default=True, help="Nodes of a fabric domain.")
 @click.option("--prefix", default="node", show_default=True, help="Names of nodes begin with it.")
 @click.option("--classes", is_flag=True, help="Print the device classes too.")
@@ -112,5 +113,6 @@ def memory(*, output: str, classes: bool, **numbers: Any) -> None:
     """
     with errors():
         from dynamic_memory.allocation.prototype.memory import MemoryShape, generate_memory  # noqa: PLC0415
+        from dynamic_memory.cli.gen_fabric import SampleFabric  # noqa: PLC0415
 
-        print_objects(generate_memory(MemoryShape(**numbers), classes=classes), output)
+        print_objects(generate_memory(MemoryShape(**numbers), SampleFabric(), classes=classes), output)

@@ -310,6 +310,72 @@ async def test_expressions_see_the_request(api, expression):
     await passes(user, config_map(data={"k": "v"}))
 
 
+def saying(expression: str) -> dict[str, str]:
+    return {"expression": "false", "messageExpression": expression}
+
+
+NAMED = "'request=' + request.?name.orValue('-') + ' object=' + object.metadata.?name.orValue('-')"
+
+
+async def test_a_generated_name_is_seen_when_an_object_is_checked_but_not_when_it_is_changed(api):
+    said = f"{NAMED} + ' uid=' + string(has(object.metadata.uid))"
+    annotated = f"Object{{metadata: Object.metadata{{annotations: {{'saw': {said}}}}}}}"
+    await mutating_policy(api, apply_configuration(annotated))
+    made = await passes(api, {**config_map(), "metadata": {"generateName": "g-"}})
+    assert made["metadata"]["annotations"] == {"saw": "request=- object=- uid=false"}
+    made = await passes(api, config_map())
+    assert made["metadata"]["annotations"] == {"saw": "request=x object=x uid=false"}
+    await validating_policy(api, saying(said))
+    error = await refused(api, {**config_map(), "metadata": {"generateName": "g-"}})
+    name = error.message.split('"')[1]
+    assert name.startswith("g-")
+    assert len(name) > len("g-")
+    assert error.message.endswith(f"request={name} object={name} uid=true")
+
+
+async def test_mutations_see_what_a_request_cannot_change_as_it_was_sent(api):
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}
+    constraints = {"resourceRules": [{**rule, "resources": ["deployments", "deployments/status"]}]}
+    text = "Object{metadata: Object.metadata{annotations: {'saw': string(object.?status.?replicas.orValue(-1))}}}"
+    await mutating_policy(api, apply_configuration(text), matchConstraints=constraints)
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
+        "status": {"replicas": 3},
+    }
+    made = await api.create(deployment, "a")
+    assert (made["metadata"]["annotations"], made.get("status", {})) == ({"saw": "3"}, {})
+    made = await api.patch(deployment, {"status": {"replicas": 4}, "spec": {"replicas": 2}}, "a")
+    assert (made["metadata"]["annotations"], made.get("status", {})) == ({"saw": "4"}, {})
+    assert made["metadata"]["generation"] == 2
+
+
+async def test_the_namespace_of_a_namespace_is_itself(api):
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["namespaces"]}
+    spec = {"matchConstraints": {"resourceRules": [rule]}}
+    said = "request.name + ' in ' + request.?namespace.orValue('-') + ' ' + string(namespaceObject == null)"
+    await validating_policy(api, saying(said), **spec)
+    kind = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
+    assert (await refused(api, kind, "")).message.endswith("n in n true")
+    kind["metadata"] = {"name": "a"}
+    with pytest.raises(Refused, match="a in a true"):
+        await api.patch(kind, {"metadata": {"labels": {"x": "y"}}})
+    with pytest.raises(Refused, match="a in a true"):
+        await api.delete(kind)
+
+
+async def test_a_collection_is_deleted_without_a_name(api):
+    await api.create(config_map(), "a")
+    await validating_policy(api, saying("'name=' + request.?name.orValue('-') + ' ' + oldObject.metadata.name"))
+    with pytest.raises(Refused) as caught:
+        await api.call("DELETE", "/api/v1/namespaces/a/configmaps")
+    assert caught.value.message.startswith('configmaps "Unknown" is forbidden')
+    assert caught.value.message.endswith("denied request: name=- x")
+
+
 async def test_policies_see_token_requests_and_evictions_as_those_of_the_real_server_do(api):
     await api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "s"}}, "a")
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"]}

@@ -185,6 +185,9 @@ async def test_A33_columns_selectable_fields_and_subresources(client: Client) ->
     assert [one["metadata"]["name"] for one in found] == ["b"]
     refused = await client.get(SHELVES, fieldSelector="spec.size=3")
     assert (refused.code, refused.json["message"]) == (400, "field label not supported: spec.size")
+    assert (await client.create(SHELVES, shelf("c", color="red"))).code == 201
+    empty = await client.patch(f"{SHELVES}/c/scale", {"metadata": {"annotations": {"x": "y"}}})
+    assert (empty.code, empty.json["message"]) == (400, 'the spec replicas field ".spec.replicas" cannot be empty')
     scaled = await client.patch(f"{SHELVES}/a/scale", {"spec": {"replicas": 4}})
     assert (scaled.code, scaled.json["kind"]) == (200, "Scale")
     changed = (await client.patch(f"{SHELVES}/a/status", {"spec": {"size": 9}, "status": {"note": "n"}})).json
@@ -205,7 +208,7 @@ async def test_A33_versions_share_their_objects(client: Client) -> None:
     made = await client.create(beta, body)
     assert made.code == 201
     assert made.json["apiVersion"] == "example.com/v1beta1"
-    assert made.json["spec"] == {"size": 1, "extra": "e"}
+    assert made.json["spec"] == {"size": 1}, "what the stored version does not know is not stored"
     assert made.warnings == ["example.com/v1beta1 Shelf is deprecated"]
     assert (await client.get(f"{SHELVES}/a")).json["apiVersion"] == "example.com/v1"
     groups = (await client.get("/apis")).json["groups"]
@@ -214,6 +217,40 @@ async def test_A33_versions_share_their_objects(client: Client) -> None:
     without = [{"op": "remove", "path": "/spec/versions/1"}]
     assert (await client.patch(f"{CRDS}/shelves.example.com", without, JSON_PATCH)).code == 200
     assert (await client.get(beta)).code == 404
+
+
+async def test_a_version_has_no_fields_of_another(client: Client) -> None:
+    crd = definition(obj(size=NUMBER, color={**TEXT, "default": "red"}))
+    other = copy.deepcopy(crd["spec"]["versions"][0]) | {"name": "v2", "storage": False}
+    other["schema"]["openAPIV3Schema"]["properties"]["spec"] = obj(size=NUMBER, extra={**TEXT, "default": "e"})
+    crd["spec"]["versions"].append(other)
+    assert (await client.create(CRDS, crd)).code == 201
+    second = SHELVES.replace("/v1/", "/v2/")
+    assert (await client.create(SHELVES, shelf(size=1, color="blue"))).code == 201
+    shown = await client.get(f"{second}/a")
+    assert (shown.json["apiVersion"], shown.json["spec"]) == ("example.com/v2", {"size": 1})
+    changed = await client.patch(f"{second}/a", {"spec": {"size": 2, "extra": "x"}})
+    assert (changed.code, changed.warnings, changed.json["spec"]) == (200, [], {"size": 2})
+    assert (await client.get(f"{SHELVES}/a")).json["spec"] == {"size": 2, "color": "red"}
+    body = {**shelf(size=3), "apiVersion": "example.com/v2"}
+    applied = await client.apply(f"{second}/a", body, manager="two", force="true")
+    assert applied.code == 200
+    async with client.watch(second) as seen:
+        (_, found), *_ = await seen.until(lambda seen: seen)
+        assert found["spec"] == {"size": 3}
+
+
+async def test_an_object_is_no_larger_than_etcd_takes(client: Client) -> None:
+    await define(client, obj(note=TEXT))
+    fits, large = ("x" * 1_572_000), ("x" * 1_600_000)
+    assert (await client.create(SHELVES, shelf("a", note=fits))).code == 201
+    for answer in (
+        await client.create(SHELVES, shelf("b", note=large)),
+        await client.patch(f"{SHELVES}/a", {"spec": {"note": large}}),
+    ):
+        assert (answer.code, answer.json["message"]) == (500, "etcdserver: request is too large")
+    assert (await client.get(f"{SHELVES}/b")).code == 404
+    assert (await client.get(f"{SHELVES}/a")).json["spec"]["note"] == fits
 
 
 async def test_a_version_that_is_stored_must_stay(client: Client) -> None:

@@ -51,7 +51,7 @@ async def test_a_deletion_is_answered_with_a_status_and_the_watch_with_the_last_
     assert (await client.delete(f"{MAPS}/a")).json["reason"] == "NotFound"
 
 
-@pytest.mark.parametrize("seconds", [10**12, 1 << 70])
+@pytest.mark.parametrize("seconds", [10**12, (1 << 63) - 1])
 async def test_a_grace_without_end_is_a_long_one(client: Client, seconds: int) -> None:
     spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n"}
     await client.create(PODS, {"metadata": {"name": "p"}, "spec": spec})
@@ -63,10 +63,13 @@ async def test_a_grace_without_end_is_a_long_one(client: Client, seconds: int) -
 @pytest.mark.parametrize(
     ("preconditions", "text"),
     [
-        ({"uid": "00000000-0000-0000-0000-000000000000"}, "Precondition failed: UID in precondition: 0000"),
+        (
+            {"uid": "00000000-0000-0000-0000-000000000000"},
+            "the UID in the precondition (00000000-",
+        ),
         (
             {"resourceVersion": "1"},
-            "Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in",
+            'on ConfigMap "a": the ResourceVersion in the precondition (1) does not match the ResourceVersion in',
         ),
     ],
 )
@@ -77,6 +80,76 @@ async def test_preconditions_protect_another_object(client: Client, precondition
     assert text in answer.json["message"]
     right = {"uid": made["uid"], "resourceVersion": made["resourceVersion"]}
     assert (await client.delete(f"{MAPS}/a", {"preconditions": right})).code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"preconditions": {"uid": 5}},
+            "cannot unmarshal number into Go struct field Preconditions.preconditions.",
+        ),
+        ({"preconditions": "x"}, "field DeleteOptions.preconditions of type v1.Preconditions"),
+        ({"gracePeriodSeconds": "x"}, "field DeleteOptions.gracePeriodSeconds of type int64"),
+        ({"orphanDependents": "x"}, "field DeleteOptions.orphanDependents of type bool"),
+        ({"dryRun": "All"}, "field DeleteOptions.dryRun of type []string"),
+        ({"kind": "Foo", "apiVersion": "v1"}, 'no kind "Foo" is registered for version "v1" in scheme'),
+    ],
+)
+async def test_options_that_cannot_be_read_delete_nothing(client: Client, options: Any, text: str) -> None:
+    await create(client, "a")
+    answer = await client.delete(f"{MAPS}/a", options)
+    assert (answer.code, text in answer.json["message"]) == (400, True), answer
+    assert (await client.get(f"{MAPS}/a")).code == 200
+
+
+async def test_a_collection_is_deleted_page_by_page(client: Client) -> None:
+    for name in ("a", "b", "c"):
+        await create(client, name, labels={"x": "y"})
+    first = await client.delete(MAPS, labelSelector="x=y", limit="2", dryRun="All")
+    assert [item["metadata"]["name"] for item in first.json["items"]] == ["a", "b"]
+    first = await client.delete(MAPS, labelSelector="x=y", limit="2")
+    assert [item["metadata"]["name"] for item in first.json["items"]] == ["a", "b"]
+    left = (await client.get(MAPS, labelSelector="x=y")).json["items"]
+    assert [item["metadata"]["name"] for item in left] == ["c"]
+    rest = await client.delete(MAPS, **{"labelSelector": "x=y", "continue": first.json["metadata"]["continue"]})
+    assert [item["metadata"]["name"] for item in rest.json["items"]] == ["c"]
+    assert (await client.get(MAPS, labelSelector="x=y")).json["items"] == []
+
+
+async def test_a_pod_that_is_deleted_at_once_is_shown_as_one_that_ends(client: Client) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": spec})
+    for query in ({"dryRun": "All"}, {}):
+        shown = (await client.delete(f"{PODS}/p", **query)).json["metadata"]
+        assert (shown["generation"], shown["deletionGracePeriodSeconds"]) == (2, 0)
+        assert shown["deletionTimestamp"]
+    assert missing(await client.get(f"{PODS}/p"))
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "text"),
+    [
+        (
+            ["x"],
+            'metadata.finalizers[0]: Invalid value: "x": name is neither a standard finalizer name nor is it fully',
+        ),
+        (["orphan", "foregroundDeletion"], "finalizer orphan and foregroundDeletion cannot be both set"),
+    ],
+)
+async def test_a_finalizer_is_somebodys(client: Client, finalizers: list[str], text: str) -> None:
+    answer = await client.create(MAPS, {"metadata": {"name": "a", "finalizers": finalizers}})
+    assert (answer.code, text in answer.json["message"]) == (422, True), answer
+    await create(client, "a")
+    answer = await client.patch(f"{MAPS}/a", {"metadata": {"finalizers": finalizers}})
+    assert (answer.code, text in answer.json["message"]) == (422, True), answer
+
+
+async def test_a_name_is_taken_until_its_object_is_gone(client: Client) -> None:
+    await create(client, "a", finalizers=["x.example.com/one"])
+    await client.delete(f"{MAPS}/a")
+    answer = await client.create(MAPS, {"metadata": {"name": "a"}})
+    assert (answer.code, answer.json["message"]) == (409, 'object is being deleted: configmaps "a" already exists')
 
 
 async def test_A27_a_finalizer_keeps_an_object_until_it_is_taken_away(client: Client) -> None:
@@ -213,7 +286,7 @@ async def test_A30_a_collection_is_deleted_by_selector(client: Client) -> None:
 async def test_a_pod_on_a_node_waits_for_its_kubelet(client: Client) -> None:
     spec = {"containers": [{"name": "c", "image": "i"}], "terminationGracePeriodSeconds": 20}
     await client.create(PODS, {"metadata": {"name": "p"}, "spec": spec})
-    await client.create(f"{PODS}/p/binding", {"target": {"kind": "Node", "name": "n"}})
+    await client.create(f"{PODS}/p/binding", {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}})
     marked = (await client.delete(f"{PODS}/p")).json
     assert marked["metadata"]["deletionGracePeriodSeconds"] == 20
     assert marked["metadata"]["deletionTimestamp"] > marked["metadata"]["creationTimestamp"]

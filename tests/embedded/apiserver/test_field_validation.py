@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.embedded.support.client import Client
+from tests.embedded.support.client import JSON_PATCH, MERGE, STRATEGIC, Client
 from tests.embedded.support.kinds import resource
 
 from dynamic_memory.embedded.apiserver.bodies import may_repeat
@@ -55,6 +55,73 @@ async def test_A11_unknown_fields_by_strictness(client: Client, path: str, body:
     assert "x" not in warned.json["spec"]
     silent = await client.create(path, body, fieldValidation="Ignore")
     assert (silent.code, silent.warnings) == (201, [])
+
+
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+
+
+async def deployment(client: Client) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    assert (await client.create(DEPLOYMENTS, {"metadata": {"name": "d"}, "spec": spec})).code == 201
+
+
+@pytest.mark.parametrize("sub", ["", "/scale"])
+@pytest.mark.parametrize(
+    ("media", "patch", "problem"),
+    [
+        (MERGE, '{"spec":{"foo":1}}', 'unknown field "spec.foo"'),
+        (STRATEGIC, '{"spec":{"foo":1}}', 'unknown field "spec.foo"'),
+        (JSON_PATCH, '[{"op":"add","path":"/spec/foo","value":1}]', 'unknown field "spec.foo"'),
+        (
+            JSON_PATCH,
+            '[{"op":"add","path":"/spec/replicas","value":2,"foo":1}]',
+            'json patch unknown field "[0].foo"',
+        ),
+        (MERGE, '{"spec":{"replicas":1,"replicas":2}}', 'duplicate field "spec.replicas"'),
+        (STRATEGIC, '{"spec":{"replicas":1,"replicas":2}}', 'duplicate field "spec.replicas"'),
+    ],
+)
+async def test_A11_patches_by_strictness(client: Client, sub: str, media: str, patch: str, problem: str) -> None:
+    await deployment(client)
+    path = f"{DEPLOYMENTS}/d{sub}"
+    strict = await client.send("PATCH", path, patch.encode(), media=media, fieldValidation="Strict")
+    assert (strict.code, strict.json["reason"]) == (422, "Invalid")
+    assert strict.json["message"].startswith(' "" is invalid: patch: Invalid value: "')
+    assert strict.json["message"].endswith(f'": strict decoding error: {problem}')
+    assert [cause["field"] for cause in strict.json["details"]["causes"]] == ["patch"]
+    warned = await client.send("PATCH", path, patch.encode(), media=media)
+    assert (warned.code, warned.warnings) == (200, [problem])
+    silent = await client.send("PATCH", path, patch.encode(), media=media, fieldValidation="Ignore")
+    assert (silent.code, silent.warnings) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("patch", "why"),
+    [
+        (
+            {"spec": {"replicas": "x"}},
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas",
+        ),
+        (
+            {"metadata": 5},
+            "json: cannot unmarshal number into Go struct field Deployment.metadata of type v1.ObjectMeta",
+        ),
+        ({"kind": "Pod"}, 'no kind "Pod" is registered for version "apps/v1" in scheme'),
+        ({"kind": "ReplicaSet"}, "converting (v1.ReplicaSet) to (apps.Deployment): unknown conversion"),
+    ],
+)
+async def test_a_patch_that_makes_no_object_of_the_kind_is_invalid(client: Client, patch: Any, why: str) -> None:
+    await deployment(client)
+    answer = await client.patch(f"{DEPLOYMENTS}/d", patch)
+    assert (answer.code, answer.json["reason"]) == (422, "Invalid")
+    assert answer.json["message"].startswith(' "" is invalid: patch: Invalid value: "{')
+    assert why in answer.json["message"]
+    if "kind" in patch:
+        assert (await client.patch(f"{DEPLOYMENTS}/d", patch, STRATEGIC)).code == 200
+    for media in (MERGE, JSON_PATCH, STRATEGIC):
+        answer = await client.send("PATCH", f"{DEPLOYMENTS}/d", b"{", media=media)
+        assert (answer.code, answer.json["message"]) == (400, "invalid JSON patch")
 
 
 async def test_A11_duplicate_fields_by_strictness(client: Client) -> None:
@@ -201,3 +268,35 @@ def test_defaults_fill_what_is_absent_and_nulls_that_are_not_allowed() -> None:
     first = apply_defaults(schema, {})
     first["spec"]["deep"]["size"] = 9
     assert apply_defaults(schema, {})["spec"]["deep"] == {"size": 1}, "defaults are copied"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"metadata": {"uid": 5}}, "ObjectMeta.metadata.uid", "number into types.UID"),
+        (
+            {"metadata": {"ownerReferences": [{"uid": True}]}},
+            "OwnerReference.metadata.ownerReferences.uid",
+            "bool into types.UID",
+        ),
+        ({"spec": {"restartPolicy": 1}}, "PodSpec.spec.restartPolicy", "number into v1.RestartPolicy"),
+        ({"spec": {"dnsPolicy": []}}, "PodSpec.spec.dnsPolicy", "array into v1.DNSPolicy"),
+        ({"spec": {"nodeName": 1}}, "PodSpec.spec.nodeName", "number into string"),
+        (
+            {"spec": {"containers": [{"securityContext": {"capabilities": {"add": [1]}}}]}},
+            "Capabilities.spec.containers.securityContext.capabilities.add",
+            "number into v1.Capability",
+        ),
+        (
+            {"spec": {"containers": [{"resources": {"requests": 5}}]}},
+            "ResourceRequirements.spec.containers.resources.requests",
+            "number into v1.ResourceList",
+        ),
+    ],
+)
+async def test_types_of_texts_are_told_by_their_go_names(client: Client, body: Any, field: str, said: str) -> None:
+    answer = await client.create(PODS, body)
+    value, _, kind = said.partition(" into ")
+    why = f"json: cannot unmarshal {value} into Go struct field {field} of type {kind}"
+    message = f'Pod in version "v1" cannot be handled as a Pod: {why}'
+    assert (answer.code, answer.json["message"]) == (400, message)

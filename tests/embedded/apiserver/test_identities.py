@@ -179,7 +179,7 @@ async def test_token_requests_are_checked():
             (bound("Pod", "none"), 404, 'pods "none" not found'),
             (bound("Pod", "other"), 400, "pod running with different serviceaccount name"),
             (bound("Pod", "p", uid="wrong"), 409, "does not match the UID in record"),
-            (bound("ConfigMap", "x"), 400, "cannot bind token to object of type v1, Kind=ConfigMap"),
+            (bound("ConfigMap", "x"), 400, "cannot bind token to object of type /v1, Kind=ConfigMap"),
         ]
         for body, code, text in cases:
             with pytest.raises(Refused) as caught:

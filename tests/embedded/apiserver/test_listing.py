@@ -172,5 +172,10 @@ async def test_A15_a_list_can_be_had_as_of_a_version(client: Client, running_ser
     ):
         answer = await client.get(MAPS, **query)
         assert (answer.code, answer.json["reason"]) == (422, "Invalid"), query
-    assert (await client.get(MAPS, resourceVersion="x")).code == 400
+    wrong = await client.get(MAPS, resourceVersion="x")
+    why = 'resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax'
+    assert (wrong.code, wrong.json["message"]) == (400, f"invalid resource version: {why}")
+    wrong = await client.get(MAPS, sendInitialEvents="true", resourceVersionMatch="NotOlderThan")
+    assert (wrong.code, "sendInitialEvents is forbidden for list" in wrong.json["message"]) == (422, True)
+    assert (await client.get(MAPS, timeoutSeconds="x")).code == 400
     assert (await client.get(MAPS, limit="x")).code == 400

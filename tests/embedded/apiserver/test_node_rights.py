@@ -218,6 +218,85 @@ async def test_what_kubelets_write_is_judged_as_it_came_before_anything_else_is(
         assert made["metadata"]["labels"]["node-restriction.kubernetes.io/a"] == "b"
 
 
+@pytest.mark.parametrize("sub", ["", "status"])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}, 'node "n" is not allowed to modify taints'),
+        (
+            {"spec": {"configSource": {"configMap": {"name": "x", "namespace": "y", "kubeletConfigKey": "k"}}}},
+            'node "n" is not allowed to update configSource to a new non-nil configSource',
+        ),
+        (
+            {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "m", "uid": "u"}]}},
+            'node "n" is not allowed to modify ownerReferences',
+        ),
+        ({"metadata": {"labels": {"x.kubernetes.io/y": "z"}}}, "is not allowed to modify labels: x.kubernetes.io/y"),
+        ({"spec": {"unschedulable": True, "podCIDR": "10.0.0.0/24"}}, None),
+        ({"metadata": {"labels": {"a": "b", "kubernetes.io/hostname": "n"}}}, None),
+    ],
+)
+async def test_a_kubelet_is_told_what_it_may_not_write_even_where_it_would_be_ignored(sub, change, why):
+    async with world(rbac=True) as server:
+        await server.admin.create(NODE_N)
+        kubelet = server.admin.as_("system:node:n", "system:nodes")
+        for style, body in (("merge", change), ("strategic", change), ("apply", {**NODE_N, **change})):
+            if style == "apply":
+                body["metadata"] = {"name": "n", **change.get("metadata", {})}
+            if why is None:
+                made = await kubelet.patch(NODE_N, body, style=style, sub=sub, fieldManager="k")
+                assert ("spec" in made) == ("spec" in change and not sub)
+                continue
+            with pytest.raises(Refused) as caught:
+                await kubelet.patch(NODE_N, body, style=style, sub=sub, fieldManager="k")
+            assert (caught.value.code, caught.value.message) == (403, f'nodes "n" is forbidden: {why}')
+
+
+OWN_LEASE = "can only access node lease with the same name as the requesting node"
+
+
+async def test_a_kubelet_does_not_make_up_names():
+    async with world(rbac=True) as server:
+        kubelet = server.admin.as_("system:node:n", "system:nodes")
+        for path, why in (
+            ("/api/v1/nodes", 'nodes "n-" is forbidden: node "n" is not allowed to modify node ""'),
+            (
+                "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
+                f'leases.coordination.k8s.io "n-" is forbidden: {OWN_LEASE}',
+            ),
+        ):
+            error = await refused(kubelet, "POST", path, {"metadata": {"generateName": "n-"}})
+            assert (error.code, error.message) == (403, why)
+
+
+async def test_what_is_a_mirror_pod_stays_one():
+    async with world(rbac=True) as server:
+        node = await server.admin.create(NODE_N)
+        kubelet = server.admin.as_("system:node:n", "system:nodes")
+        made = await kubelet.create(mirror(owners=[{**OWNER, "uid": node["metadata"]["uid"]}]), "default")
+        await server.admin.create(pod("p", "n"), "default")
+        plain = {**made, "metadata": {"name": "p"}}
+        path, why = (
+            "metadata.annotations[kubernetes.io/config.mirror]",
+            "may not remove or update mirror pod annotation",
+        )
+        for of, asking, sub, value in (
+            (made, kubelet, "status", "other"),
+            (made, kubelet, "status", None),
+            (made, server.admin, "", None),
+            (plain, kubelet, "status", "hash"),
+            (plain, server.admin, "", "hash"),
+        ):
+            change = {"metadata": {"annotations": {"kubernetes.io/config.mirror": value}}}
+            with pytest.raises(Refused) as caught:
+                await asking.patch(of, change, "default", sub=sub)
+            name = of["metadata"]["name"]
+            assert (caught.value.code, caught.value.message) == (
+                422,
+                f'Pod "{name}" is invalid: {path}: Forbidden: {why}',
+            )
+
+
 OWNER = {"apiVersion": "v1", "kind": "Node", "name": "n", "controller": True}
 NODE_N = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}
 ONLY = 'node "n" can only create pods with'
@@ -353,10 +432,7 @@ async def test_kubelets_get_tokens_only_for_pods_of_their_node():
             (
                 asked("p", "x"),
                 403,
-                (
-                    'audience "x" not found in pod spec volume, '
-                    "system:node:n is not authorized to request tokens for this audience"
-                ),
+                'system:node:n is not authorized to request tokens for audience "x"',
             ),
             (
                 asked("q"),

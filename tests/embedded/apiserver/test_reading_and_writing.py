@@ -11,6 +11,8 @@ import pytest
 from tests.embedded.support.client import APPLY, JSON_PATCH, MERGE, STRATEGIC, Client
 
 NAMESPACE = "/api/v1/namespaces/default"
+DEFAULT = "/api/v1/namespaces/default"
+METADATA = {"labels", "annotations", "finalizers", "ownerReferences"}
 MAPS = f"{NAMESPACE}/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 DRIVERS = "/apis/devmgmtproto.k8s.io/v1alpha1/devicedrivers"
@@ -27,6 +29,15 @@ def deployment(name: str = "d", replicas: int = 1) -> dict[str, Any]:
     }
     spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def workload() -> dict[str, Any]:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    return {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+
+
+def claim() -> dict[str, Any]:
+    return {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "d.example.com"}}]}}
 
 
 async def test_A25_the_server_sets_names_uids_times_and_versions(client: Client) -> None:
@@ -121,7 +132,7 @@ async def test_A26_custom_objects_are_not_replaced_without_a_version(client: Cli
     body = {"apiVersion": "x.example.com/v1", "kind": "Thing", "metadata": {"name": "t"}}
     refused = await client.put(f"{things}/t", body)
     assert refused.json["message"] == (
-        'Thing.x.example.com "t" is invalid: metadata.resourceVersion: Invalid value: 0: '
+        'things.x.example.com "t" is invalid: metadata.resourceVersion: Invalid value: 0: '
         "must be specified for an update"
     )
 
@@ -278,7 +289,9 @@ async def test_a_body_must_be_what_its_url_says(client: Client) -> None:
     await refused(client.create(MAPS, other), "the namespace of the provided object does not match")
     await refused(client.put(f"{MAPS}/a", config_map("b")), "the name of the object (b) does not match the name on the")
     await refused(client.create(MAPS, config_map() | {"kind": "Secret"}), "cannot be handled as a ConfigMap")
-    await refused(client.create(MAPS, config_map() | {"apiVersion": "v2"}), "does not match the expected API version")
+    await refused(client.create(MAPS, config_map() | {"apiVersion": "v2"}), 'no kind "ConfigMap" is registered')
+    await refused(client.create(MAPS, config_map() | {"kind": "Pod"}), "converting (v1.Pod) to (core.ConfigMap)")
+    await refused(client.put(f"{MAPS}/a", {"data": {}}), "was undeterminable: name must be provided")
     nothing = await client.create(MAPS, {"metadata": {}})
     assert nothing.json["details"]["causes"][0]["message"] == "Required value: name or generateName is required"
 
@@ -291,3 +304,31 @@ async def test_yaml_goes_in_and_comes_out(client: Client) -> None:
     applied = body.replace(b"'2020-01-01'", b"2020-01-02")
     changed = await client.send("PATCH", f"{MAPS}/y", applied, media=APPLY, fieldManager="m", force="true")
     assert changed.json["data"] == {"date": "2020-01-02"}
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "kept"),
+    [
+        (f"{DEFAULT}/pods", {"containers": [{"name": "c", "image": "i"}]}, {"ownerReferences"}),
+        ("/api/v1/nodes", {}, set()),
+        (f"{DEFAULT}/services", {"ports": [{"port": 80}]}, set()),
+        ("/apis/apps/v1/namespaces/default/deployments", workload(), {"labels"}),
+        ("/apis/apps/v1/namespaces/default/replicasets", workload(), set()),
+        ("/apis/resource.k8s.io/v1/namespaces/default/resourceclaims", claim(), METADATA),
+    ],
+)
+async def test_metadata_may_be_written_through_the_status_of_most_builtin_kinds(
+    client: Client, path: str, spec: dict[str, Any], kept: set[str]
+) -> None:
+    assert (await client.create(path, {"metadata": {"name": "a"}, "spec": spec})).code == 201
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}
+    metadata = {
+        "labels": {"a": "b"},
+        "annotations": {"c": "d"},
+        "finalizers": ["x.example.com/y"],
+        "ownerReferences": [owner],
+    }
+    written = await client.patch(f"{path}/a/status", {"metadata": metadata})
+    assert written.code == 200
+    found = {name: value for name, value in metadata.items() if name in written.json["metadata"]}
+    assert found == {name: value for name, value in metadata.items() if name not in kept}

@@ -12,11 +12,15 @@ PODS = "/api/v1/namespaces/default/pods"
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 
 
+def bound(name: str, node: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+
+
 async def pod(client: Client, name: str = "p", *, ready: bool = True) -> dict[str, Any]:
     spec = {"containers": [{"name": "c", "image": "i"}]}
     made = await client.create(PODS, {"metadata": {"name": name, "labels": {"app": "a"}}, "spec": spec})
     assert made.code == 201, made
-    assert (await client.create(f"{PODS}/{name}/binding", {"target": {"kind": "Node", "name": "n"}})).code == 201
+    assert (await client.create(f"{PODS}/{name}/binding", bound(name, "n"))).code == 201
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     status = {"phase": "Running", "conditions": conditions}
     return (await client.patch(f"{PODS}/{name}/status", {"status": status}, STRATEGIC)).json
@@ -25,19 +29,18 @@ async def pod(client: Client, name: str = "p", *, ready: bool = True) -> dict[st
 async def test_a_pod_is_bound_once(client: Client) -> None:
     made = await pod(client)
     assert made["spec"]["nodeName"] == "n"
-    again = await client.create(f"{PODS}/p/binding", {"target": {"kind": "Node", "name": "m"}})
+    again = await client.create(f"{PODS}/p/binding", bound("p", "m"))
     assert (again.code, again.json["reason"]) == (409, "Conflict")
     assert 'pod p is already assigned to node "n"' in again.json["message"]
-    assert (await client.create(f"{PODS}/p/binding", {"target": {"kind": "Node"}})).code == 422
-    assert (await client.create(f"{PODS}/q/binding", {"target": {"kind": "Node", "name": "m"}})).code == 404
+    assert (await client.create(f"{PODS}/p/binding", bound("p", ""))).code == 422
+    assert (await client.create(f"{PODS}/q/binding", bound("q", "m"))).code == 404
     scheduled = [c for c in made["status"]["conditions"] if c["type"] == "PodScheduled"]
     assert [c["status"] for c in scheduled] == ["True"]
 
 
 async def test_the_collection_of_bindings_binds_too(client: Client) -> None:
     await client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
-    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
-    assert (await client.create("/api/v1/namespaces/default/bindings", binding)).code == 201
+    assert (await client.create("/api/v1/namespaces/default/bindings", bound("p", "n"))).code == 201
     assert (await client.get(f"{PODS}/p")).json["spec"]["nodeName"] == "n"
 
 
@@ -148,8 +151,89 @@ async def test_methods_and_paths_that_are_not_there(client: Client) -> None:
         ("DELETE", f"{PODS}/p/status", 405),
         ("POST", f"{PODS}/p/status", 405),
         ("GET", "/nosuch", 404),
-        ("POST", "/version", 404),
+        ("POST", "/version", 405),
         ("OPTIONS", PODS, 405),
+        ("POST", "/api/v1/configmaps", 405),
+        ("GET", f"{PODS}/p/eviction", 405),
+        ("HEAD", PODS, 405),
+        ("HEAD", f"{PODS}/p", 405),
+        ("HEAD", "/version", 405),
+        ("HEAD", "/apis", 200),
+        ("HEAD", "/readyz", 200),
     ]:
         answer = await client.send(method, path, {} if method in {"PUT", "POST"} else None)
-        assert (answer.code, answer.json["kind"]) == (code, "Status"), (method, path, answer)
+        assert answer.code == code, (method, path, answer)
+        if method == "HEAD":
+            assert answer.body == b""
+        elif "nosuch" in path.partition("/api/")[0]:  # not even a group of the API
+            assert (answer.text, answer.headers["Content-Type"]) == (
+                "404 page not found\n",
+                "text/plain; charset=utf-8",
+            )
+        else:
+            what = {404: "could not find", 405: "does not allow this method on"}[code]
+            message = f"the server {what} the requested resource"
+            assert (answer.json["message"], answer.json["details"]) == (message, {}), (method, path, answer)
+
+
+async def test_nothing_is_deleted_in_all_namespaces_at_once(client: Client) -> None:
+    for namespace in ("default", "kube-system"):
+        body = {"metadata": {"name": "a"}}
+        assert (await client.create(f"/api/v1/namespaces/{namespace}/configmaps", body)).code == 201
+    answer = await client.send("DELETE", "/api/v1/configmaps")
+    assert (answer.code, answer.json["reason"]) == (405, "MethodNotAllowed")
+    names = [item["metadata"]["name"] for item in (await client.get("/api/v1/configmaps")).json["items"]]
+    assert names.count("a") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "text"),
+    [
+        ("p/eviction", {}, 400, "name in URL does not match name in Eviction object"),
+        ("p/eviction", {"metadata": {"name": "q"}}, 400, "name in URL does not match name in Eviction object"),
+        ("q/eviction", {}, 400, "name in URL does not match name in Eviction object"),
+        ("p/eviction", {"metadata": {"name": "p", "namespace": "x"}}, 400, "the namespace of the provided object does"),
+        (
+            "p/eviction",
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}},
+            400,
+            'Pod in version "v1" cannot be handled as a Eviction: converting (v1.Pod) to (policy.Eviction): unknown',
+        ),
+        (
+            "p/eviction",
+            {"apiVersion": "policy/v1", "kind": "Foo", "metadata": {"name": "p"}},
+            400,
+            'Foo in version "v1" cannot be handled as a Eviction: no kind "Foo" is registered for version "policy/v1"',
+        ),
+        ("p/eviction?dryRun=All", {"apiVersion": "policy/v1beta1", "metadata": {"name": "p"}}, 201, ""),
+        (
+            "p/eviction",
+            {"metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"uid": "x"}}},
+            409,
+            'cannot be fulfilled on Pod "p": the UID in the precondition (x) does not match the UID in record',
+        ),
+        ("p/binding", {"target": {"kind": "Node", "name": "n"}}, 400, "name in URL does not match name in Binding"),
+        ("p/binding", {**bound("p", "n"), "apiVersion": "v1", "kind": "Pod"}, 400, "converting (v1.Pod) to (core.Bind"),
+        ("p/binding", {**bound("p", "n"), "apiVersion": "v2"}, 400, 'no kind "Binding" is registered for version "v2"'),
+    ],
+)
+async def test_a_question_is_about_its_object_and_of_its_kind(
+    client: Client, path: str, body: dict[str, Any], code: int, text: str
+) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": spec})
+    where, _, query = path.partition("?")
+    answer = await client.create(f"{PODS}/{where}", body, **({"dryRun": "All"} if query else {}))
+    assert answer.code == code, answer
+    assert text in answer.json.get("message", "")
+    assert (await client.get(f"{PODS}/p")).json["spec"].get("nodeName") is None
+
+
+async def test_unknown_fields_of_a_question_are_told(client: Client) -> None:
+    await client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    body = {"metadata": {"name": "p"}, "nope": 1}
+    answer = await client.create(f"{PODS}/p/eviction", body, dryRun="All")
+    assert (answer.code, answer.warnings) == (201, ['unknown field "nope"'])
+    answer = await client.create(f"{PODS}/p/eviction", body, fieldValidation="Strict")
+    assert answer.code == 400
+    assert answer.json["message"].endswith('strict decoding error: unknown field "nope"')

@@ -51,11 +51,11 @@ async def test_A16_field_selectors_follow_an_object(client: Client) -> None:
     async with (
         client.watch(PODS, fieldSelector="spec.nodeName=n") as node,
         client.watch(PODS, fieldSelector="spec.nodeName=") as unbound,
-        client.watch(f"{PODS}/a") as one,
+        client.watch("/api/v1/watch/namespaces/default/pods/a") as one,
     ):
         for name in ("a", "b"):
             await client.create(PODS, {"metadata": {"name": name}, **pod})
-        await client.create(f"{PODS}/a/binding", {"target": {"kind": "Node", "name": "n"}})
+        await client.create(f"{PODS}/a/binding", {"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}})
         assert await node.count(1) == [("ADDED", "a")]
         assert await unbound.count(3) == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a")]
         assert await one.count(2) == [("ADDED", "a"), ("MODIFIED", "a")]
@@ -187,6 +187,23 @@ async def test_A18_a_bad_match_is_invalid(client: Client, query: dict[str, str],
     answer = await client.get(MAPS, watch="true", **query)
     assert (answer.code, answer.json["reason"]) == (422, "Invalid")
     assert text in answer.json["message"]
+
+
+@pytest.mark.parametrize("version", ["", "0"])
+async def test_A18_a_watch_may_begin_now_without_what_there_is(client: Client, version: str) -> None:
+    await client.create(MAPS, {"metadata": {"name": "a"}})
+    query = {**LIST, "sendInitialEvents": "false", **({"resourceVersion": version} if version else {})}
+    async with client.watch(MAPS, **query) as seen:
+        await client.create(MAPS, {"metadata": {"name": "b"}})
+        assert await seen.count(1) == [("ADDED", "b")]
+
+
+async def test_one_object_is_watched_by_the_older_path_alone(client: Client) -> None:
+    await client.create(MAPS, {"metadata": {"name": "a"}})
+    answer = await client.get(f"{MAPS}/a", watch="true")
+    assert (answer.json["kind"], answer.json["metadata"]["name"]) == ("ConfigMap", "a")
+    async with client.watch("/api/v1/watch/namespaces/default/configmaps/a") as seen:
+        assert await seen.count(1) == [("ADDED", "a")]
 
 
 async def test_a_watch_ends_after_its_timeout(client: Client) -> None:

@@ -44,7 +44,8 @@ def made(text: str | dict[str, Any], **changes: Any) -> dict[str, Any]:
     obj, problems = decode(of, obj)
     assert problems == []
     obj["metadata"].setdefault("uid", "2b1d6a52-7d1c-4dc8-9b5a-8e6b0d3f0c11")
-    return of.strategy.prepare_create(complete(of, obj), Context(now=NOW, resource=of))
+    context = Context(now=NOW, resource=of)
+    return of.strategy.prepare_create(of.strategy.admit(complete(of, obj), context, "", None), context)
 
 
 def changed(obj: dict[str, Any], **changes: Any) -> dict[str, Any]:

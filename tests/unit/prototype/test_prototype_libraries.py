@@ -24,6 +24,7 @@ from dynamic_memory.api import names, resource
 from dynamic_memory.cel.environments.prototype import prototype_environment
 from dynamic_memory.cel.errors import CompileError, EvaluationError
 from dynamic_memory.cli.gen import gen
+from dynamic_memory.cli.gen_fabric import SampleFabric
 from dynamic_memory.driver.local_classes import device_classes
 from dynamic_memory.driver.local_devices import device_bodies, local_devices
 from dynamic_memory.host.topology import TopologyReader
@@ -169,7 +170,7 @@ def test_generated_memory_is_what_the_driver_publishes() -> None:
         nodes=3, numa=2, size=64 << 30, huge_2m=1 << 30, fabric=1 << 40, window=512 << 30, nodes_per_domain=2
     )
 
-    bodies = list(generate_memory(shape, classes=True))
+    bodies = list(generate_memory(shape, SampleFabric(), classes=True))
 
     loader = Loader(strict=True)
     for body in bodies:
@@ -182,6 +183,48 @@ def test_generated_memory_is_what_the_driver_publishes() -> None:
     local = slices["node-00-mem-0"].spec
     assert ["numa0-4ki", "numa0-2mi", "numa1-4ki", "numa1-2mi"] == [device.name for device in local.devices]
     assert all(isinstance(entry, resource.ResourceSlice) for entry in slices.values())
+
+
+def test_generated_memory_of_a_fabric_is_what_controller_and_driver_publish() -> None:
+    done = CliRunner().invoke(
+        gen,
+        ["memory", "--nodes", "1", "--fabric", "1Gi", "--window", "512Mi", "--extents", "8", "-o", "json"],
+    )
+    assert done.exit_code == 0, done.output
+    pool, _, window = (json.loads(line)["spec"]["devices"] for line in done.stdout.splitlines())
+    unit = str(64 << 20)
+    policy = {"default": unit, "validRange": {"min": unit, "step": unit}}
+    assert pool == [
+        {
+            "name": "memory-0",
+            "allowMultipleAllocations": True,
+            "bindsToNode": True,
+            "bindingConditions": ["dynamicmemory.dev/Attached"],
+            "bindingFailureConditions": ["dynamicmemory.dev/AttachFailed"],
+            "attributes": {
+                "tier": {"string": "cxl"},
+                "kind": {"string": "fabric"},
+                "fabricDomain": {"string": "domain-0"},
+                "simulated": {"bool": True},
+            },
+            "capacity": {"size": {"value": str(1 << 30), "requestPolicy": policy}},
+        }
+    ]
+    assert window == [
+        {
+            "name": "port0",
+            "allowMultipleAllocations": True,
+            "attributes": {
+                "kind": {"string": "window"},
+                "fabricDomain": {"string": "domain-0"},
+                "simulated": {"bool": True},
+            },
+            "capacity": {
+                "size": {"value": str(512 << 20), "requestPolicy": policy},
+                "extents": {"value": "8", "requestPolicy": {"default": "1", "validValues": ["1"]}},
+            },
+        }
+    ]
 
 
 @pytest.mark.parametrize("size", [4 << 30, 4 << 10, 64 << 10])

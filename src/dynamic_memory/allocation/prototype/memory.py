@@ -8,7 +8,7 @@ size of the cluster does not matter to whoever writes them out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from dynamic_memory.api import names
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import format_bytes
 
-__all__ = ["MemoryShape", "generate_memory"]
+__all__ = ["Fabric", "MemoryShape", "generate_memory"]
 
 VERSION = "resource.k8s.io/v1"
 DEVICES_PER_SLICE = 128
@@ -38,7 +38,8 @@ class MemoryShape(Struct, frozen=True, kw_only=True):
         huge_1g: reserved 1 GiB pages of each NUMA node.
         unit: every size is a multiple of this.
         fabric: memory of the pool of each fabric domain; 0 for no fabric.
-        window: what one node can map of it.
+        window: what one node can map of it; 0 for all.
+        extents: how many pieces of it a node can map.
         nodes_per_domain: how many nodes share a fabric domain.
         prefix: names of nodes begin with it.
 
@@ -52,6 +53,7 @@ class MemoryShape(Struct, frozen=True, kw_only=True):
     unit: int = 64 << 20
     fabric: int = 0
     window: int = 0
+    extents: int = 64
     nodes_per_domain: int = 16
     prefix: str = "node"
 
@@ -62,7 +64,7 @@ class MemoryShape(Struct, frozen=True, kw_only=True):
             InvalidInput: a number is out of range, or a size no multiple of its unit.
 
         """
-        for name, least in (("nodes", 1), ("numa", 1), ("unit", 4096), ("nodes_per_domain", 1)):
+        for name, least in (("nodes", 1), ("numa", 1), ("unit", 4096), ("nodes_per_domain", 1), ("extents", 1)):
             if getattr(self, name) < least:
                 raise InvalidInput(f"--{name.replace('_', '-')}", f"at least {least}", getattr(self, name))
         steps = (
@@ -78,8 +80,25 @@ class MemoryShape(Struct, frozen=True, kw_only=True):
                 raise InvalidInput(f"--{name.replace('_', '-')}", expected, format_bytes(getattr(self, name)))
 
 
-def generate_memory(shape: MemoryShape, *, classes: bool = False) -> Iterator[dict[str, Any]]:
+class Fabric(Protocol):
+    """Makes the bodies of devices of the fabric, as those publish them who know a real one."""
+
+    def pool(self, shape: MemoryShape, domain: str) -> list[dict[str, Any]]:
+        """Return the devices of a domain's pool."""
+
+    def windows(self, shape: MemoryShape, node: str, domain: str) -> list[dict[str, Any]]:
+        """Return the windows of a node."""
+
+
+def generate_memory(
+    shape: MemoryShape, fabric: Fabric | None = None, *, classes: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yield the slices of a cluster, and before them the classes if asked for.
+
+    Args:
+        shape: how much there is.
+        fabric: makes the devices of the fabric; None: there are none, whatever the shape says.
+        classes: whether to begin with the device classes.
 
     Raises:
         InvalidInput: the shape cannot be.
@@ -92,16 +111,16 @@ def generate_memory(shape: MemoryShape, *, classes: bool = False) -> Iterator[di
     for number in range(shape.nodes):
         node = f"{shape.prefix}-{number:0{width}}"
         domain = f"domain-{number // shape.nodes_per_domain}"
-        if shape.fabric and number % shape.nodes_per_domain == 0:
-            yield _slice(
-                names.fabric_pool(domain), f"fabric-{domain}", 0, 1, [_pool_device(shape, domain)], domain=domain
-            )
+        if fabric is not None and shape.fabric and number % shape.nodes_per_domain == 0:
+            devices = fabric.pool(shape, domain)
+            yield _slice(names.fabric_pool(domain), f"fabric-{domain}", 0, 1, devices, domain=domain)
         devices = list(_local(shape))
         chunks = [devices[start : start + DEVICES_PER_SLICE] for start in range(0, len(devices), DEVICES_PER_SLICE)]
         for index, chunk in enumerate(chunks):
             yield _slice(names.memory_pool(node), f"{node}-mem", index, len(chunks), chunk, node=node)
-        if shape.fabric:
-            yield _slice(names.windows_pool(node), f"{node}-windows", 0, 1, [_window(shape, domain)], node=node)
+        if fabric is not None and shape.fabric:
+            devices = fabric.windows(shape, node, domain)
+            yield _slice(names.windows_pool(node), f"{node}-windows", 0, 1, devices, node=node)
 
 
 def _slice(
@@ -148,46 +167,11 @@ def _local(shape: MemoryShape) -> Iterator[dict[str, Any]]:
             }
 
 
-def _pool_device(shape: MemoryShape, domain: str) -> dict[str, Any]:
-    return {
-        "name": "memory-0",
-        "allowMultipleAllocations": True,
-        "bindsToNode": True,
-        "bindingConditions": [names.ATTACHED],
-        "bindingFailureConditions": [names.ATTACH_FAILED],
-        "attributes": {
-            names.KIND_ATTRIBUTE: {"string": names.DeviceKind.FABRIC.value},
-            names.FABRIC_DOMAIN_ATTRIBUTE: {"string": domain},
-        },
-        "capacity": {names.CAPACITY_SIZE: _capacity(shape.fabric, shape.unit)},
-    }
-
-
-def _window(shape: MemoryShape, domain: str) -> dict[str, Any]:
-    return {
-        "name": "port0",
-        "allowMultipleAllocations": True,
-        "attributes": {
-            names.KIND_ATTRIBUTE: {"string": names.DeviceKind.WINDOW.value},
-            names.FABRIC_DOMAIN_ATTRIBUTE: {"string": domain},
-        },
-        "capacity": {names.CAPACITY_SIZE: _capacity(shape.window or shape.fabric, shape.unit)},
-    }
-
-
 def _local_capacity(size: int, page: int) -> dict[str, Any]:
     unit = format_bytes(page)
     default = format_bytes(DEFAULT_REQUEST) if page < DEFAULT_REQUEST <= size else unit
     policy: dict[str, Any] = {"default": default, "validRange": {"min": unit, "max": format_bytes(size), "step": unit}}
     if size == page:  # a range needs room for a step
-        policy = {"default": unit, "validValues": [unit]}
-    return {"value": format_bytes(size), "requestPolicy": policy}
-
-
-def _capacity(size: int, step: int) -> dict[str, Any]:
-    unit = format_bytes(step)
-    policy: dict[str, Any] = {"default": unit, "validRange": {"min": unit, "step": unit}}
-    if size == step:
         policy = {"default": unit, "validValues": [unit]}
     return {"value": format_bytes(size), "requestPolicy": policy}
 

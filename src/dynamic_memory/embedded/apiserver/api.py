@@ -21,7 +21,7 @@ from dynamic_memory.embedded.apiserver.errors import (
     internal,
     invalid,
     method_not_allowed,
-    no_such_path,
+    no_such_method,
 )
 from dynamic_memory.embedded.apiserver.monitoring import labels_of
 from dynamic_memory.embedded.apiserver.patching import APPLY, Patching
@@ -55,6 +55,10 @@ _RETURNED = frozenset(
         ("", "resourcequotas"),
         ("", "serviceaccounts"),
         ("", "services"),
+        ("storage.k8s.io", "csidrivers"),
+        ("storage.k8s.io", "csinodes"),
+        ("storage.k8s.io", "storageclasses"),
+        ("storage.k8s.io", "volumeattachments"),
         ("resource.k8s.io", "deviceclasses"),
         ("resource.k8s.io", "resourceclaims"),
         ("resource.k8s.io", "resourceclaimtemplates"),
@@ -193,14 +197,18 @@ class Api:
                 text = f'forbidden: User "{user}" cannot {verb} path "{path}"' + (f": {why}" if why else "")
                 raise StatusError(403, "Forbidden", text)
         if request.method not in {"GET", "HEAD"}:
-            raise no_such_path()
+            if self._document(request, path) is not None:
+                raise no_such_method()
+            return _nowhere()
         if path in _PROBES or path.rpartition("/")[0] in _PROBES:
             return self._probe(path)
         if path == "/metrics":
             return self._numbers().answer(request.headers.get("accept", ""))
         document = self._document(request, path)
         if document is None:
-            raise no_such_path()
+            return _nowhere()
+        if request.method == "HEAD" and path != "/apis" and not path.startswith("/openapi/"):
+            raise no_such_method()
         return Response(document.code, document.body, document.content_type, list(document.headers.items()))
 
     def _probe(self, path: str) -> Response:
@@ -276,14 +284,12 @@ class Api:
 
     async def _create(self, request: Request, found: Route) -> Response:
         if found.name:
-            raise method_not_allowed(found.resource, "create")
+            raise no_such_method() if found.resource.builtin else method_not_allowed(found.resource, "create")
         target = target_of(request, found, "CreateOptions")
         obj = self.decode(request, found.resource.kind)
         metadata = obj.get("metadata")
         target.name = str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
         request.audit["name"] = target.name
-        if found.resource.namespaced and not found.namespace:
-            raise bad_request("the namespace of the object is missing in the path")
         written = await self.writing.create(target, obj, raw=request.body)
         request.audit["name"] = written.record.key[1]
         return self.reading.answer(request, found.resource, written.record, 201)
@@ -316,9 +322,10 @@ class Api:
 
     async def _delete_collection(self, request: Request, found: Route) -> Response:
         options = options_of(request, self._options(request))
+        options.collection = True
         selection = self.reading.selection(request, found)
-        records = self.core.store.select(found.resource.storage, selection)
-        for number, record in enumerate(records):
+        page = self.reading.page(request, found, selection)
+        for number, record in enumerate(page.records):
             if number % 50 == 49:  # noqa: PLR2004 - others want to be served meanwhile
                 await clock.sleep(0)
             try:
@@ -326,7 +333,12 @@ class Api:
             except StatusError as error:
                 if error.reason != "NotFound":
                     raise
-        return self.reading.answer_list(request, found.resource, records)
+        return self.reading.answer_list(request, found.resource, page)
+
+
+def _nowhere() -> Response:
+    """Return the answer where nothing is served, not even a group of the API."""
+    return Response(404, b"404 page not found\n", "text/plain; charset=utf-8")
 
 
 def _protobuf(body: bytes) -> Object:

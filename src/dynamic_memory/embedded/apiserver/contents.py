@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from dynamic_memory.embedded.apiserver.bodies import may_repeat
 from dynamic_memory.embedded.apiserver.core import Core
-from dynamic_memory.embedded.apiserver.decoding import decode, strict_error
+from dynamic_memory.embedded.apiserver.decoding import check_kind, decode, strict_error
 from dynamic_memory.embedded.apiserver.duplicates import duplicate_fields
 from dynamic_memory.embedded.apiserver.errors import Cause
 from dynamic_memory.embedded.apiserver.patch import managed_fields
@@ -29,25 +29,30 @@ class Contents:
         self._single: dict[StorageKey, bool] = {}
         """Whether a kind has one version only."""
 
-    def check(self, target: Target, obj: Object, raw: bytes = b"") -> Object:
+    def check(self, target: Target, obj: Object, raw: bytes = b"", found: Collection[str] = ()) -> Object:
         """Return what a client sent as an object of the kind; refuse, warn of, or ignore what is unknown in it.
 
         Args:
             target: of the write.
             obj: as sent, or as a patch made it.
             raw: the body, if it is JSON: names may be in it twice.
+            found: what was found wrong in a patch.
 
         Raises:
             StatusError: 400, there are unknown fields, or some of the wrong type.
 
         """
-        made, problems = decode(target.resource, obj)
+        resource = target.resource
+        if resource.builtin:
+            check_kind(self._core.registry, obj, resource.group, resource.version, resource.kind)
+        made, problems = decode(resource, obj)
         if target.validation == "Ignore":
             return made
         if raw.lstrip()[:1] == b"{" and may_repeat(raw, obj):
             problems += duplicate_fields(raw)
+        problems = [*found, *problems]
         if problems and target.validation == "Strict":
-            raise strict_error(target.resource, problems)
+            raise strict_error(resource.version, resource.kind, problems)
         target.warnings += problems
         return made
 

@@ -27,7 +27,11 @@ Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
 @dataclass(slots=True)
 class AdmissionRequest:
-    """A write, as admission sees it. Objects are in the version of the request and not to be changed in place."""
+    """A write, as admission sees it. Objects are in the version of the request and not to be changed in place.
+
+    `name` is that of the request: empty for what is deleted with its collection, and for a new object whose name is not
+    generated yet.
+    """
 
     operation: Operation
     resource: Resource
@@ -43,6 +47,14 @@ class AdmissionRequest:
     """Texts of Warning headers, added to by policies."""
     audit: Object = field(default_factory=dict)
     """What is found out about the request, for the audit log; policies add `annotations`."""
+
+    @property
+    def shown_name(self) -> str:
+        """The name that a refusal tells."""
+        if self.name:
+            return self.name
+        metadata = (self.object or {}).get("metadata") or {}
+        return str(metadata.get("name") or metadata.get("generateName") or "Unknown")
 
     def annotate(self, key: str, value: str) -> None:
         """Have the audit log say something; what stands there already stays."""

@@ -12,18 +12,66 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from dynamic_memory.embedded.apiserver.builtin.models import schema_of
-from dynamic_memory.embedded.apiserver.errors import StatusError, bad_request
-from dynamic_memory.embedded.apiserver.gotypes import Reader, Wrong
+from dynamic_memory.embedded.apiserver.errors import StatusError
+from dynamic_memory.embedded.apiserver.gotypes import Reader, Wrong, json_type
 from dynamic_memory.embedded.apiserver.pruning import prune
 from dynamic_memory.embedded.apiserver.schema import Schema
 
 if TYPE_CHECKING:
-    from dynamic_memory.embedded.apiserver.resource import Resource
+    from dynamic_memory.embedded.apiserver.resource import Registry, Resource
+    from dynamic_memory.embedded.apiserver.targets import Target
 
-__all__ = ["decode", "decode_unstored", "strict_error"]
+__all__ = ["SCHEME", "Undecodable", "check_kind", "decode", "decode_unstored", "strict_error"]
 
+SCHEME = "pkg/runtime/scheme.go:111"
+_GROUPS = {
+    "authentication": "authentication.k8s.io",
+    "authorization": "authorization.k8s.io",
+    "autoscaling": "autoscaling",
+    "core": "",
+    "policy": "policy",
+}
+"""Groups of what is not stored."""
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences", "managedFields")
 _EMPTY: tuple[dict[str, Any], list[Any]] = ({}, [])
+
+
+class Undecodable(StatusError):
+    """400: a body is not an object of the kind.
+
+    Args:
+        said: kind of the body.
+        version: of the body, without its group.
+        kind: that is wanted.
+        why: what is wrong, without what it is wrong in: a patch is refused by this alone.
+
+    """
+
+    def __init__(self, said: str, version: str, kind: str, why: str) -> None:
+        super().__init__(400, "BadRequest", f'{said} in version "{version}" cannot be handled as a {kind}: {why}')
+        self.why = why
+
+
+def check_kind(registry: Registry, obj: dict[str, Any], group: str, version: str, kind: str) -> None:
+    """Refuse a body that says that it is of another builtin kind; other versions of a group are the same kind.
+
+    Raises:
+        Undecodable: it does.
+
+    """
+    api_version = f"{group}/{version}" if group else version
+    says, said = obj.get("apiVersion") or api_version, obj.get("kind") or kind
+    if (says, said) == (api_version, kind) or not isinstance(says, str) or not isinstance(said, str):
+        return
+    said_group, _, said_version = says.rpartition("/")
+    if not registry.knows(said_group, said_version, said):
+        why = f'no kind "{said}" is registered for version "{says}" in scheme "{SCHEME}"'
+    elif (said_group, said) == (group, kind):
+        return
+    else:
+        package = group.partition(".")[0] or "core"
+        why = f"converting ({said_version}.{said}) to ({package}.{kind}): unknown conversion"
+    raise Undecodable(said, said_version, kind, why)
 
 
 def decode(resource: Resource, obj: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -44,31 +92,38 @@ def decode(resource: Resource, obj: dict[str, Any]) -> tuple[dict[str, Any], lis
         try:
             made = reader.read_object(schema, obj, "", resource.kind, ())
         except Wrong as error:
-            raise bad_request(
-                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {error}'
-            ) from None
+            raise Undecodable(resource.kind, resource.version, resource.kind, str(error)) from None
         return _without_empty_metadata(made), problems
     made = _prune_root(schema, obj, problems, resource)
     return _without_empty_metadata(made), problems
 
 
-def decode_unstored(module: str, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+def decode_unstored(registry: Registry, target: Target, module: str, kind: str, obj: dict[str, Any]) -> dict[str, Any]:
     """Return a question of a builtin kind that is answered and not stored (reviews, token requests).
 
     Args:
+        registry: what is served.
+        target: of the request; gets warnings of unknown fields.
         module: of the kind, such as `authentication_v1`.
         kind: name of it.
         obj: as it came; not changed.
 
     Raises:
-        StatusError: 400, a field has the wrong type.
+        StatusError: 400, it is of another kind, a field has the wrong type, or, if validation is strict, is not known.
 
     """
+    part, _, version = module.rpartition("_")
+    check_kind(registry, obj, _GROUPS[part], version, kind)
+    problems: list[str] = []
     try:
-        return Reader([]).read_object(schema_of(module, kind), obj, "", kind, ())
+        made = Reader(problems).read_object(schema_of(module, kind), obj, "", kind, ())
     except Wrong as error:
-        version = module.rpartition("_")[2]
-        raise bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
+        raise Undecodable(kind, version, kind, str(error)) from None
+    if problems and target.validation == "Strict":
+        raise strict_error(version, kind, problems)
+    if target.validation == "Warn":
+        target.warnings += problems
+    return made
 
 
 def _without_empty_metadata(obj: dict[str, Any]) -> dict[str, Any]:
@@ -92,17 +147,15 @@ def _texts(obj: dict[str, Any]) -> dict[str, Any]:
     return {**obj, "data": texts}
 
 
-def strict_error(resource: Resource, problems: list[str]) -> StatusError:
+def strict_error(version: str, kind: str, problems: list[str]) -> Undecodable:
     """Return the refusal of a body by strict field validation."""
-    return bad_request(
-        f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-        f"strict decoding error: {', '.join(problems)}"
-    )
+    return Undecodable(kind, version, kind, f"strict decoding error: {', '.join(problems)}")
 
 
 def _prune_root(schema: Schema, obj: dict[str, Any], problems: list[str], resource: Resource) -> dict[str, Any]:
     """Prune a whole object: its type and metadata are known whatever the schema says."""
-    made: dict[str, Any] = prune(schema, obj, "", problems, root=True)
+    pruned: list[str] = []
+    made: dict[str, Any] = prune(schema, obj, "", pruned, root=True)
     metadata = obj.get("metadata")
     if isinstance(metadata, dict):
         try:
@@ -110,9 +163,9 @@ def _prune_root(schema: Schema, obj: dict[str, Any], problems: list[str], resour
                 schema_of("meta_v1", "ObjectMeta"), metadata, "metadata", "ObjectMeta", ()
             )
         except Wrong as error:
-            raise bad_request(
-                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {error}'
-            ) from None
+            raise Undecodable(resource.kind, resource.version, resource.kind, str(error)) from None
     elif metadata is not None:
-        raise bad_request(f"the object provided is unrecognized: metadata must be an object, not {metadata!r}")
+        why = f"json: cannot unmarshal {json_type(metadata)} into Go value of type v1.ObjectMeta"
+        raise Undecodable(resource.kind, resource.version, resource.kind, why)
+    problems += sorted(pruned)
     return made

@@ -13,10 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dynamic_memory.embedded.apiserver.bodies import checked
+from dynamic_memory.embedded.apiserver.builtin.models import schema_of
 from dynamic_memory.embedded.apiserver.core import DEFINITIONS, NAMESPACES, AdmissionRequest, Core
-from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, conflict, forbidden, invalid, not_found
+from dynamic_memory.embedded.apiserver.decoding import SCHEME
+from dynamic_memory.embedded.apiserver.errors import (
+    Cause,
+    StatusError,
+    bad_request,
+    forbidden,
+    invalid,
+    not_found,
+    qualified,
+)
 from dynamic_memory.embedded.apiserver.forms import decoded
+from dynamic_memory.embedded.apiserver.gotypes import Reader, Wrong
 from dynamic_memory.embedded.apiserver.lasting import lasting
 from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import Request, UserInfo
@@ -25,7 +35,7 @@ from dynamic_memory.embedded.apiserver.store import Changed
 from dynamic_memory.embedded.apiserver.targets import dry_run_of
 from dynamic_memory.process import clock
 
-__all__ = ["CLEANUP", "FOREGROUND", "ORPHAN", "DeleteOptions", "Deleting", "Outcome", "options_of"]
+__all__ = ["CLEANUP", "FOREGROUND", "ORPHAN", "DeleteOptions", "Deleting", "Outcome", "options_of", "other_uid"]
 
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 """Holds a CustomResourceDefinition until its objects are gone."""
@@ -50,6 +60,8 @@ class DeleteOptions:
     resource_version: str = ""
     propagation: Literal["", "Background", "Foreground", "Orphan"] = ""
     dry_run: bool = False
+    collection: bool = False
+    """The whole collection goes: admission is told no names."""
 
 
 @dataclass(slots=True)
@@ -67,23 +79,26 @@ def options_of(request: Request, body: Mapping[str, Any]) -> DeleteOptions:
         StatusError: 400 or 422, they cannot be.
 
     """
-    kind = checked(body, "DeleteOptions").get("kind")
-    if kind not in {None, "", "DeleteOptions"}:
-        raise bad_request(f"decoded object cannot be converted to DeleteOptions: {kind}")
-    said: dict[str, Any] = dict(body)
+    kind = body.get("kind") or "DeleteOptions"
+    if kind != "DeleteOptions":
+        version = body.get("apiVersion")
+        raise bad_request(f'no kind "{kind}" is registered for version "{version}" in scheme "{SCHEME}"')
+    try:
+        said = Reader([]).read_object(schema_of("meta_v1", "DeleteOptions"), dict(body), "", "DeleteOptions", ())
+    except Wrong as error:
+        raise bad_request(str(error)) from None
     for name in ("propagationPolicy", "gracePeriodSeconds", "orphanDependents"):
         if request.first(name):
             said.setdefault(name, request.first(name))
-    preconditions = said.get("preconditions")
-    preconditions = preconditions if isinstance(preconditions, dict) else {}
+    preconditions = said.get("preconditions") or {}
     policy: Any = said.get("propagationPolicy") or ""
     if policy and policy not in _POLICIES:
-        known = '"Background", "Foreground", "Orphan"'
+        known = '"Foreground", "Background", "Orphan", "nil"'
         raise _invalid("FieldValueNotSupported", f'Unsupported value: "{policy}": supported values: {known}')
     orphan = said.get("orphanDependents")
     if orphan is not None:
         if policy:
-            text = 'Invalid value: "": orphanDependents and deletionPropagation cannot be both set'
+            text = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
             raise _invalid("FieldValueInvalid", text)
         policy = "Orphan" if str(orphan).lower() == "true" else "Background"
     return DeleteOptions(
@@ -101,11 +116,23 @@ def _seconds(value: Any) -> int | None:
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise bad_request(f"gracePeriodSeconds: {value!r} is not a number") from None
+        raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
 
 
 def _invalid(reason: str, text: str) -> Exception:
     return invalid("meta.k8s.io", "DeleteOptions", "", [Cause(reason, text, "propagationPolicy")])
+
+
+def other_uid(resource: Resource, record: Record, uid: str) -> StatusError:
+    """Return the refusal to delete an object in the place of another one of its name."""
+    why = f"the UID in the precondition ({uid}) does not match the UID in record ({record.uid})"
+    return _not_meant(resource, record, f"{why}. The object might have been deleted and then recreated")
+
+
+def _not_meant(resource: Resource, record: Record, why: str) -> StatusError:
+    kind, name = resource.kind, record.key[1]
+    text = f'Operation cannot be fulfilled on {qualified(kind, resource.group)} "{name}": {why}'
+    return StatusError(409, "Conflict", text, group=resource.group, kind=kind, name=name)
 
 
 class Deleting:
@@ -154,10 +181,12 @@ class Deleting:
             record.storage == NAMESPACES and bool((record.object.get("spec") or {}).get("finalizers"))
         )
         if not holds and not grace:
+            # a pod ends by the way that others take with grace
+            last = self._marked(record, finalizers, grace) if record.storage == PODS else record.object
             if options.dry_run:
                 await self._core.store.settled(record)
-                return Outcome(record, gone=True)
-            return Outcome(await self._core.store.remove(record), gone=True)
+                return Outcome(Record(record.storage, record.key, last, record.version), gone=True)
+            return Outcome(await self._core.store.remove(record, last), gone=True)
         marked = self._marked(record, finalizers, grace)
         if marked == record.object or options.dry_run:
             await self._core.store.settled(record)
@@ -168,17 +197,13 @@ class Deleting:
         return Outcome(await self._core.store.put(record.storage, record.key, marked, record), gone=False)
 
     def _meant(self, resource: Resource, record: Record, options: DeleteOptions) -> None:
-        name = record.key[1]
         if options.uid and options.uid != record.uid:
-            text = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {record.uid}"
-            raise conflict(resource, name, text)
+            raise other_uid(resource, record, options.uid)
         found = record.object["metadata"]["resourceVersion"]
-        if options.resource_version and options.resource_version != found:
-            said = options.resource_version
-            text = (
-                f"Precondition failed: ResourceVersion in precondition: {said}, ResourceVersion in object meta: {found}"
-            )
-            raise conflict(resource, name, text)
+        said = options.resource_version
+        if said and said != found:
+            why = f"the ResourceVersion in the precondition ({said}) does not match the ResourceVersion in record"
+            raise _not_meant(resource, record, f"{why} ({found}). The object might have been modified")
 
     def _marked(self, record: Record, finalizers: list[str], grace: int) -> Object:
         """Return an object as one that is being deleted."""
@@ -212,7 +237,7 @@ class Deleting:
         if options.dry_run:
             said["dryRun"] = ["All"]
         old = decoded(resource, record)
-        namespace, name = record.key
+        namespace, name = record.key[0], "" if options.collection else record.key[1]
         request = by if isinstance(by, Request) else Request("DELETE", "", user=by)
         return AdmissionRequest(
             "DELETE",

@@ -26,6 +26,7 @@ __all__ = [
     "internal",
     "invalid",
     "method_not_allowed",
+    "no_such_method",
     "no_such_path",
     "not_acceptable",
     "not_found",
@@ -80,6 +81,7 @@ class StatusError(DynamicMemoryError):
         uid: of the object.
         causes: what is wrong, each with its field.
         retry_after: seconds after which to try again.
+        generic: nothing is known but the code: then the details are there, and empty.
 
     """
 
@@ -95,6 +97,7 @@ class StatusError(DynamicMemoryError):
         uid: str = "",
         causes: Sequence[Cause] = (),
         retry_after: int | None = None,
+        generic: bool = False,
     ) -> None:
         self.code = code
         self.reason = reason
@@ -105,6 +108,7 @@ class StatusError(DynamicMemoryError):
         self.uid = uid
         self.causes = tuple(causes)
         self.retry_after = retry_after
+        self.generic = generic
         super().__init__(code, reason, message)
 
     def __str__(self) -> str:
@@ -129,7 +133,7 @@ class StatusError(DynamicMemoryError):
         found["message"] = self.message
         if self.reason:
             found["reason"] = self.reason
-        if details:
+        if details or self.generic:
             found["details"] = details
         found["code"] = self.code
         return found
@@ -157,7 +161,13 @@ def not_found(resource: Named, name: str) -> StatusError:
 
 def no_such_path() -> StatusError:
     """404: nothing is served there."""
-    return StatusError(404, "NotFound", "the server could not find the requested resource")
+    return StatusError(404, "NotFound", "the server could not find the requested resource", generic=True)
+
+
+def no_such_method() -> StatusError:
+    """405: nothing is served there for this method."""
+    text = "the server does not allow this method on the requested resource"
+    return StatusError(405, "MethodNotAllowed", text, generic=True)
 
 
 def already_exists(resource: Named, name: str) -> StatusError:

@@ -110,7 +110,7 @@ class RoleRights:
             own = self._authorizer.rules_of(request.user, request.namespace)
             if _missing(EVERYTHING, own):
                 why = "must have cluster-admin privileges to use the aggregationRule"
-                raise forbidden(request.resource, request.name, why)
+                raise forbidden(request.resource, request.shown_name, why)
 
     def _check_binding(self, request: AdmissionRequest, binding: Object) -> None:
         reference = binding.get("roleRef") or {}
@@ -120,7 +120,7 @@ class RoleRights:
         rules = self._authorizer.rbac.rules(kind, name, request.namespace)
         if rules is None:
             why = f'{"clusterroles" if kind == "ClusterRole" else "roles"}.{GROUP} "{name}" not found'
-            raise forbidden(request.resource, request.name, why)
+            raise forbidden(request.resource, request.shown_name, why)
         self._check(request, [dict(rule) for rule in rules])
 
     def _check(self, request: AdmissionRequest, rules: Sequence[Object]) -> None:
@@ -131,7 +131,7 @@ class RoleRights:
         shown = "\n".join(sorted(_shown(rule) for rule in _joined(missing)))
         what = "is attempting to grant RBAC permissions not currently held:"
         why = f'user "{request.user.name}" (groups=[{groups}]) {what}\n{shown}'
-        raise forbidden(request.resource, request.name, why)
+        raise forbidden(request.resource, request.shown_name, why)
 
 
 def _missing(rules: Sequence[Object], own: Sequence[Object]) -> list[Object]:

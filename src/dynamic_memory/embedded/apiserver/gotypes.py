@@ -14,12 +14,13 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dynamic_memory.embedded.apiserver.builtin.gonames import go_name
 from dynamic_memory.embedded.apiserver.pruning import unknown
 from dynamic_memory.embedded.apiserver.schema import Schema, clone
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity
 
-__all__ = ["Reader", "Wrong", "canonical_quantity"]
+__all__ = ["Reader", "Wrong", "canonical_quantity", "json_type"]
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -33,7 +34,8 @@ class Wrong(Exception):
     """A value that Go's decoder refuses."""
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """Return what Go calls the type of a value of JSON."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -49,11 +51,12 @@ def _go_type(schema: Schema) -> str:
     if schema.type == "array":
         return f"[]{_go_type(schema.items) if schema.items else 'string'}"
     if schema.additional is not None:
-        return f"map[string]{_go_type(schema.additional)}"
+        quantities = schema.additional.quantity
+        return "v1.ResourceList" if quantities else f"map[string]{_go_type(schema.additional)}"
     if schema.ref and schema.type == "object":
         group, version, name = ("", *schema.ref.rsplit(".", 2))[-3:]
         return f"{version}.{name}" if group else name
-    return _GO_TYPES.get(schema.type, "string")
+    return "[]uint8" if schema.format == "byte" else _GO_TYPES.get(schema.type, "string")
 
 
 class Reader:
@@ -147,10 +150,11 @@ class Reader:
         elif schema.int_or_string:
             if isinstance(value, int | str) and not isinstance(value, bool):
                 return value
-            raise Wrong(f"json: cannot unmarshal {_json_type(value)} into Go value of type int32")
+            field = f"{owner}.{'.'.join(fields)}"
+            raise Wrong(f"json: cannot unmarshal {json_type(value)} into Go struct field {field} of type int32")
         else:
             return self._any(schema, value, path, owner, fields)
-        raise self._mismatch(_json_type(value), schema, owner, fields)
+        raise self._mismatch(json_type(value), schema, owner, fields)
 
     def _any(self, schema: Schema, value: Any, path: str, owner: str, fields: tuple[str, ...]) -> Any:
         if isinstance(value, dict) and (schema.properties or schema.additional is not None):
@@ -171,8 +175,11 @@ class Reader:
 
     @staticmethod
     def _mismatch(said: str, schema: Schema, owner: str, fields: tuple[str, ...]) -> Wrong:
-        field = f"{owner}.{'.'.join(fields)}"
-        return Wrong(f"json: cannot unmarshal {said} into Go struct field {field} of type {_go_type(schema)}")
+        path = ".".join(fields)
+        wanted = _go_type(schema)
+        if "string" in wanted and fields:
+            wanted = wanted.replace("string", go_name(owner, fields[-1]))
+        return Wrong(f"json: cannot unmarshal {said} into Go struct field {owner}.{path} of type {wanted}")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -20,6 +20,7 @@ __all__ = [
     "has_generation",
     "immutable",
     "keep_server_fields",
+    "named",
     "new_metadata",
     "same_content",
     "without_times",
@@ -107,6 +108,22 @@ def check_names(obj: Object, resource: Resource, namespace: str, name: str) -> N
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
 
 
+def named(obj: Object, name: str) -> None:
+    """Refuse a body that does not say what it is called.
+
+    Args:
+        obj: the body.
+        name: in the URL.
+
+    Raises:
+        StatusError: 400.
+
+    """
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+
+
 def new_metadata(obj: Object, resource: Resource, uid: str, now: str) -> None:
     """Set what the server sets on a new object."""
     metadata = obj["metadata"]
@@ -114,8 +131,6 @@ def new_metadata(obj: Object, resource: Resource, uid: str, now: str) -> None:
         raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
     for field in _SERVER_SET:
         metadata.pop(field, None)
-    if not metadata.get("name") and metadata.get("generateName"):
-        metadata["name"] = generate_name(metadata["generateName"])
     metadata["uid"] = uid
     metadata["creationTimestamp"] = now
     if has_generation(resource):

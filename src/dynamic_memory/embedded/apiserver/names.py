@@ -22,6 +22,7 @@ __all__ = [
     "path_segment",
     "validate_annotations",
     "validate_conditions",
+    "validate_finalizers",
     "validate_labels",
     "validate_metadata",
     "validate_metadata_update",
@@ -227,6 +228,9 @@ def validate_metadata(metadata: Mapping[str, Any], rule: NameRule, path: str = "
     return causes + validate_metadata_update(metadata, path)
 
 
+_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+
+
 def _prefix(base: str) -> str:
     """Hide a dash at the end: something is appended."""
     return f"{base[:-2]}a" if len(base) > 1 and base.endswith("-") else base
@@ -239,7 +243,21 @@ def validate_metadata_update(metadata: Mapping[str, Any], path: str = "metadata"
     causes += validate_owners(metadata.get("ownerReferences"), f"{path}.ownerReferences")
     for finalizer in metadata.get("finalizers") or ():
         causes += [fields.invalid(f"{path}.finalizers", finalizer, text) for text in label_key(finalizer)]
+    both = metadata.get("finalizers") or ()
+    if "orphan" in both and "foregroundDeletion" in both:
+        text = "finalizer orphan and foregroundDeletion cannot be both set"
+        causes.append(fields.invalid(f"{path}.finalizers", both, text))
     return causes
+
+
+def validate_finalizers(metadata: Mapping[str, Any]) -> list[Cause]:
+    """Return which finalizers of a builtin kind are nobody's: without a domain there are three only."""
+    text = "name is neither a standard finalizer name nor is it fully qualified"
+    return [
+        fields.invalid(f"metadata.finalizers[{index}]", finalizer, text)
+        for index, finalizer in enumerate(metadata.get("finalizers") or ())
+        if "/" not in finalizer and finalizer not in _FINALIZERS
+    ]
 
 
 def validate_selector(selector: Any, path: str) -> list[Cause]:

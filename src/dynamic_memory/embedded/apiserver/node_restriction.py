@@ -85,7 +85,7 @@ class NodeRestriction:
             return
         why = self._refused(node, request) if node else f'could not determine node from user "{request.user.name}"'
         if why:
-            raise forbidden(request.resource, request.name, why)
+            raise forbidden(request.resource, request.shown_name, why)
 
     def _refused(self, node: str, request: AdmissionRequest) -> str:  # noqa: PLR0911 - one for each kind
         """Return why a kubelet may not write something, empty if it may."""
@@ -184,10 +184,7 @@ class NodeRestriction:
         where = {"namespace": request.namespace, "name": request.name}
         if self._rights.authorize(user, AUDIENCE, resource=audience, **where) is None:
             return ""
-        return (
-            f'audience "{audience}" not found in pod spec volume, {user.name} is not authorized to request tokens for '
-            "this audience"
-        )
+        return f'{user.name} is not authorized to request tokens for audience "{audience}"'
 
     def _found(self, plural: str, namespace: str, name: str) -> Mapping[str, Any]:
         """Return an object.
@@ -223,8 +220,6 @@ def _pod_status(node: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> st
         return f'node "{node}" can only update {what}'
     if (new["metadata"].get("labels") or {}) != (old["metadata"].get("labels") or {}):
         return f'node "{node}" cannot update labels through pod status'
-    if mirrors(new) != mirrors(old):  # the real one keeps a graph, which does not look at the annotation again
-        return f'node "{node}" cannot change what is a mirror pod'
     if _claims(new) != _claims(old):
         return f'node "{node}" cannot update resource claim statues'
     key = "extendedResourceClaimStatus"

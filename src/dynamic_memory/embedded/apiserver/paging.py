@@ -57,7 +57,8 @@ def decode_token(text: str) -> Token:
         namespace, _, name = raw["start"].removesuffix("\0").rpartition("/")
         return Token(int(raw["rv"]), (namespace, name))
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, RecursionError) as error:
-        raise bad_request("continue key is not valid: encoded value is not a continue token") from error
+        text = "invalid continue token: continue key is not valid: encoded value is not a continue token"
+        raise bad_request(text) from error
 
 
 class Page(NamedTuple):

@@ -90,16 +90,16 @@ class Reading:
         """Answer with an object in the form that the client asked for."""
         return self._forms.one(request, resource, record, code)
 
-    def answer_list(self, request: Request, resource: Resource, records: list[Record]) -> Response:
+    def answer_list(self, request: Request, resource: Resource, page: Page) -> Response:
         """Answer with some objects."""
-        return self._forms.many(request, resource, Page(records, self._core.store.version, "", 0), filtered=True)
+        return self._forms.many(request, resource, page, filtered=True)
 
     # --- lists
 
     def list(self, request: Request, route: Route) -> Response:
         """Answer with a list or a page of one."""
         selection = self.selection(request, route)
-        page = self._page(request, route, selection)
+        page = self.page(request, route, selection)
         return self._forms.many(request, route.resource, page, filtered=not selection.everything)
 
     def selection(self, request: Request, route: Route) -> Selection:
@@ -109,9 +109,18 @@ class Reading:
             fields = f"metadata.name={route.name}" + (f",{fields}" if fields else "")
         return selection_of(route.resource, route.namespace, labels, fields)
 
-    def _page(self, request: Request, route: Route, selection: Selection) -> Page:
+    def page(self, request: Request, route: Route, selection: Selection) -> Page:
+        """Return what a list is to show.
+
+        Raises:
+            StatusError: 400, 410, 422 or 504, its options cannot be.
+
+        """
         store, resource = self._core.store, route.resource
         limit = self._number(request, "limit")
+        self._number(request, "timeoutSeconds")
+        if request.first("sendInitialEvents"):
+            raise _options("sendInitialEvents", "sendInitialEvents is forbidden for list")
         match = request.first("resourceVersionMatch")
         text = request.first("resourceVersion")
         name = (resource.storage, route.namespace, request.first("labelSelector"), request.first("fieldSelector"))
@@ -150,8 +159,8 @@ class Reading:
     def _version(self, request: Request, name: str) -> int:
         text = request.first(name)
         if not (text.isascii() and text.isdecimal()):
-            cause = Cause("FieldValueInvalid", f'Invalid value: "{text}": strconv.ParseUint: invalid syntax', name)
-            raise StatusError(400, "BadRequest", f"{cause.field}: {cause.message}", causes=[cause])
+            why = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+            raise bad_request(f"invalid resource version: {name}: {why}")
         version = int(text)
         if version > self._core.store.version:
             raise too_large_version(version, self._core.store.version)
@@ -248,7 +257,7 @@ def _check_match(match: str, version: str) -> None:
     if not version:
         raise _options("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
     if match not in {"Exact", "NotOlderThan"}:
-        raise _unsupported("resourceVersionMatch", match, ("Exact", "NotOlderThan"))
+        raise _unsupported("resourceVersionMatch", match, ("Exact", "NotOlderThan", ""))
     if match == "Exact" and version == "0":
         raise _options("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
 

@@ -104,14 +104,18 @@ class Strategy:
     asks_for_required = False
     keeps_status = False
 
+    def admit(self, obj: dict[str, Any], ctx: Context, subresource: str, old: dict[str, Any] | None) -> dict[str, Any]:
+        """Fill in what admission plugins of the real server do, before policies; `old` is None for a new object."""
+        return obj
+
     def prepare_create(self, obj: dict[str, Any], ctx: Context) -> dict[str, Any]:
-        """Reset what clients may not set and fill in what depends on other objects, before admission."""
+        """Reset what clients may not set and fill in what depends on other objects, after mutating admission."""
         return obj
 
     def prepare_update(
         self, new: dict[str, Any], old: dict[str, Any], ctx: Context, subresource: str | None
     ) -> dict[str, Any]:
-        """Keep what this request may not change, before admission."""
+        """Keep what this request may not change, after mutating admission."""
         return new
 
     def default(self, obj: dict[str, Any]) -> dict[str, Any]:
@@ -271,6 +275,24 @@ class Registry:
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         """Return the resource of a path."""
         return self._by_plural.get((group, version, plural))
+
+    def serves(self, group: str) -> bool:
+        """Say whether anything of a group is served."""
+        return any(known == group for known, _, _ in self._by_plural)
+
+    def knows(self, group: str, version: str, kind: str) -> bool:
+        """Say whether there is a kind, also of subresources, lists and options."""
+        if kind == "DeleteOptions" or (group, version, kind) == ("policy", "v1beta1", "Eviction"):
+            return True
+        if self.find_kind(group, version, kind) is not None:
+            return True
+        if kind.endswith("List"):
+            return self.find_kind(group, version, kind.removesuffix("List")) is not None
+        return any(
+            (sub.group, sub.version, sub.kind) == (group, version, kind)
+            for resource in self._by_plural.values()
+            for sub in resource.subresources.values()
+        )
 
     def find_kind(self, group: str, version: str, kind: str) -> Resource | None:
         """Return the resource of an apiVersion and kind."""

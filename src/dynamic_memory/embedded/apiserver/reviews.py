@@ -15,6 +15,7 @@ from dynamic_memory.embedded.apiserver.rbac import Attributes
 from dynamic_memory.embedded.apiserver.records import Object
 from dynamic_memory.embedded.apiserver.request import Request, Response, UserInfo, json_response
 from dynamic_memory.embedded.apiserver.routes import Route
+from dynamic_memory.embedded.apiserver.targets import target_of
 from dynamic_memory.embedded.apiserver.tokens import ISSUER
 
 __all__ = ["Reviews"]
@@ -99,7 +100,8 @@ class Reviews:
             if route.verb != "create":
                 raise method_not_allowed(route.resource, route.verb)
             module = f"{route.resource.group.partition('.')[0]}_v1"
-            body = decode_unstored(module, kind, self._api.decode(request, kind))
+            target = target_of(request, route, "CreateOptions")
+            body = decode_unstored(self._api.core.registry, target, module, kind, self._api.decode(request, kind))
             spec = body.get("spec")
             status = answer(request, route, spec if isinstance(spec, dict) else {})
             metadata: dict[str, Any] = {**(body.get("metadata") or {})}

@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dynamic_memory.embedded.apiserver.bodies import checked, decode_json
 from dynamic_memory.embedded.apiserver.core import Core
+from dynamic_memory.embedded.apiserver.decoding import Undecodable, decode_unstored, strict_error
 from dynamic_memory.embedded.apiserver.errors import Cause, bad_request, invalid, not_found, unsupported_media_type
 from dynamic_memory.embedded.apiserver.forms import decoded
 from dynamic_memory.embedded.apiserver.patch import json_patch, merge_patch
+from dynamic_memory.embedded.apiserver.patching import faults, read_patch, unpatchable
 from dynamic_memory.embedded.apiserver.records import Object
 from dynamic_memory.embedded.apiserver.request import Request, Response, json_response
 from dynamic_memory.embedded.apiserver.resource import Resource
 from dynamic_memory.embedded.apiserver.routes import Route
 from dynamic_memory.embedded.apiserver.schema import clone
-from dynamic_memory.embedded.apiserver.targets import target_of
+from dynamic_memory.embedded.apiserver.targets import Target, target_of
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.writing import Writing
@@ -88,16 +90,25 @@ class Scaling:
             return json_response(200, scale_of(resource, decoded(resource, record)))
         target = target_of(request, route, "UpdateOptions" if route.verb == "update" else "PatchOptions")
         body: Any = decode(request, "Scale") if route.verb == "update" else self._patch(request)
+        faulty = faults(target, request.media_type, request.body, body) if route.verb == "patch" else []
 
         def change(old: Object) -> Object:
-            scale = body if route.verb == "update" else self._patched(request, scale_of(resource, old), body)
+            if route.verb == "update":
+                scale = self._read(target, body)
+            else:
+                base = scale_of(resource, old)
+                patched = self._patched(request, base, body)
+                scale = self._read_patched(target, patched, faulty)
+                if resource.scale_paths is not None and not ({*base["spec"], *(scale.get("spec") or {})}):
+                    field = resource.scale_paths["specReplicasPath"]
+                    raise bad_request(f'the spec replicas field "{field}" cannot be empty')
             self._check(scale, route)
             said = scale.get("metadata") or {}
             self._writing.same_object(target, old, said.get("uid") or "", said.get("resourceVersion") or "")
             new: Object = clone(old)
             place = new
-            *path, last = (resource.scale_paths or _BUILTIN)["specReplicasPath"].lstrip(".").split(".")
-            for name in path:
+            *steps, last = (resource.scale_paths or _BUILTIN)["specReplicasPath"].lstrip(".").split(".")
+            for name in steps:
                 place = place.setdefault(name, {})
             place[last] = (scale.get("spec") or {}).get("replicas") or 0
             return new
@@ -108,7 +119,7 @@ class Scaling:
     def _patch(self, request: Request) -> Any:
         if request.media_type not in _PATCHES:
             raise unsupported_media_type(_PATCHES)
-        return decode_json(request.body, "Scale")
+        return read_patch(request.body)
 
     def _patched(self, request: Request, scale: Object, patch: Any) -> Object:
         if request.media_type == _PATCHES[0]:
@@ -116,17 +127,25 @@ class Scaling:
         # a Scale has no lists: a strategic merge patch does the same as a merge patch
         return merge_patch.apply(scale, patch)
 
+    def _read(self, target: Target, scale: Object) -> Object:
+        return decode_unstored(self._core.registry, target, "autoscaling_v1", "Scale", scale)
+
+    def _read_patched(self, target: Target, scale: Object, found: list[str]) -> Object:
+        try:
+            if found and target.validation == "Strict":
+                raise strict_error("v1", "Scale", found)
+            made = self._read(target, scale)
+        except Undecodable as error:
+            shown = json.dumps(scale, sort_keys=True, separators=(",", ":"))
+            raise unpatchable(shown, error.why) from None
+        target.warnings += found
+        return made
+
     def _check(self, scale: Object, route: Route) -> None:
-        checked(scale, "Scale")
-        if scale.get("kind") not in {None, "", "Scale"}:
-            raise bad_request(f"{scale.get('kind')} cannot be handled as a Scale")
         if (scale.get("metadata") or {}).get("name") not in {None, "", route.name}:
             name = scale["metadata"]["name"]
             raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({route.name})")
-        spec = scale.get("spec") or {}
-        replicas = spec.get("replicas", 0) if isinstance(spec, dict) else None
-        if not isinstance(replicas, int) or isinstance(replicas, bool):
-            raise bad_request('Scale in version "v1" cannot be handled as a Scale: spec.replicas must be a number')
+        replicas = (scale.get("spec") or {}).get("replicas", 0)
         if replicas < 0:
             text = f"Invalid value: {replicas}: must be greater than or equal to 0"
             cause = Cause("FieldValueInvalid", text, "spec.replicas")

@@ -150,9 +150,12 @@ _VALUE_RULE = (
 )
 
 
+_INTEGER_RULE = "for 'Gt', 'Lt' operators, the value must be an integer"
+
+
 def _compared(key: str, operator: str, text: str) -> Matcher:
     if not _INTEGER.fullmatch(text):
-        raise bad_request(f"unable to parse requirement: values[0][{key}]: Invalid value: \"{text}\": for 'Gt', 'Lt'")
+        raise bad_request(f'unable to parse requirement: values[0]: Invalid value: "{text}": {_INTEGER_RULE}')
     limit = int(text)
 
     def test(labels: Labels) -> bool:

@@ -26,6 +26,8 @@ HISTORY = 8192
 """Changes of one kind that a watch can go back."""
 HISTORY_BYTES = 64 << 20
 """Bytes of the objects in them: large objects make the history shorter, not the process larger."""
+LARGEST = 3 << 19
+"""Bytes of an object: 1.5 MiB, as etcd takes at most."""
 
 
 class Changed(Exception):
@@ -216,6 +218,8 @@ class Store:
             storage, key, {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(version)}}, version
         )
         _encode(record)
+        if type_ != DELETED and len(record.data) > LARGEST:
+            raise StatusError(500, "", "etcdserver: request is too large")
         self._next = version
         event = Event(type_, record, expect)
         if self.journal is None:

@@ -14,7 +14,7 @@ from dynamic_memory.embedded.apiserver import metadata as meta
 from dynamic_memory.embedded.apiserver.bodies import checked
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.decoding import decode_unstored
-from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of
+from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of, other_uid
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
     StatusError,
@@ -32,7 +32,7 @@ from dynamic_memory.embedded.apiserver.records import Object, Record
 from dynamic_memory.embedded.apiserver.request import Request, Response, json_response
 from dynamic_memory.embedded.apiserver.routes import Route
 from dynamic_memory.embedded.apiserver.scale import Scaling
-from dynamic_memory.embedded.apiserver.targets import target_of
+from dynamic_memory.embedded.apiserver.targets import Target, target_of
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.apiserver.writing import Writing
@@ -105,12 +105,27 @@ class Subresources:
         what = {"log": "logs", "portforward": "port-forward"}.get(route.subresource, route.subresource)
         return not_implemented(f"{what} is not available: the nodes of this cluster are simulated")
 
+    def _question(self, target: Target, module: str, kind: str, obj: Object) -> Object:
+        """Return a body of another kind than the object.
+
+        Raises:
+            StatusError: 400, it is of another kind, or about another object.
+
+        """
+        body = decode_unstored(self._core.registry, target, module, kind, obj)
+        metadata = body.get("metadata") or {}
+        if (metadata.get("namespace") or target.namespace) != target.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        if kind != "TokenRequest" and (metadata.get("name") or "") != target.name:
+            raise bad_request(f"name in URL does not match name in {kind} object")
+        return body
+
     # --- pods
 
     async def bind(self, request: Request, route: Route, binding: Object) -> Response:
         """Put a pod on a node."""
-        binding = decode_unstored("core_v1", "Binding", binding)
         target = target_of(request, route, "CreateOptions")
+        binding = self._question(target, "core_v1", "Binding", binding)
         said = binding.get("target")
         goal = said if isinstance(said, dict) else {}
         node = goal.get("name")
@@ -150,16 +165,16 @@ class Subresources:
         )
 
     async def _evict(self, request: Request, route: Route) -> Response:
-        body = decode_unstored("policy_v1", "Eviction", self._decode(request, "Eviction"))
-        metadata = body.get("metadata") or {}
-        if metadata.get("name") not in {None, "", route.name}:
-            raise bad_request("name in URL does not match name in Eviction object")
+        target = target_of(request, route, "CreateOptions")
+        body = self._question(target, "policy_v1", "Eviction", self._decode(request, "Eviction"))
         said = body.get("deleteOptions")
         options = options_of(request, said if isinstance(said, dict) else {})
         await self._core.admission.validate(self._created(request, route, body, dry_run=options.dry_run))
         record = self._core.store.head(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
+        if options.uid and options.uid != record.uid:
+            raise other_uid(route.resource, record, options.uid)
         await disruption(self._core, record, dry_run=options.dry_run)
         await self._deleting.delete(route.resource, route.namespace, route.name, options, request)
         return json_response(
@@ -188,8 +203,9 @@ class Subresources:
         record = self._core.store.get(route.resource.storage, (route.namespace, route.name))
         if record is None:
             raise not_found(route.resource, route.name)
-        body = decode_unstored("authentication_v1", "TokenRequest", self._decode(request, "TokenRequest"))
-        dry_run = target_of(request, route, "CreateOptions").dry_run
+        target, kind = target_of(request, route, "CreateOptions"), "TokenRequest"
+        body = self._question(target, "authentication_v1", kind, self._decode(request, kind))
+        dry_run = target.dry_run
         shown = {**body, "metadata": {"name": route.name, "namespace": route.namespace, **(body.get("metadata") or {})}}
         await self._core.admission.validate(self._created(request, route, shown, dry_run=dry_run))
         if self.tokens is None:
@@ -199,6 +215,7 @@ class Subresources:
     async def _finalize(self, request: Request, route: Route) -> Response:
         body = self._decode(request, "Namespace")
         target = target_of(request, route, "UpdateOptions")
+        meta.named(body, route.name)
         meta.check_names(body, route.resource, "", route.name)
         wanted = (body.get("spec") or {}).get("finalizers")
         version = body["metadata"].get("resourceVersion") or ""

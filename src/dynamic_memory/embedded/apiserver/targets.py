@@ -89,7 +89,8 @@ def dry_run_of(values: object, options: str) -> bool:
     said = [value for value in values if value] if isinstance(values, list | tuple) else []
     for value in said:
         if value != "All":
-            raise _invalid(options, "dryRun", f'Unsupported value: "{value}": supported values: "All"')
+            shown = ",".join(f'"{each}"' for each in said)
+            raise _invalid(options, "dryRun", f'Unsupported value: [{shown}]: supported values: "All"')
     return bool(said)
 
 

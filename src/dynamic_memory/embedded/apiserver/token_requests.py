@@ -97,7 +97,11 @@ class TokenRequests:
             return {}
         kind, name = str(reference.get("kind", "")), str(reference.get("name", ""))
         if kind not in BOUND or reference.get("apiVersion", "v1") != "v1":
-            raise bad_request(f"cannot bind token to object of type {reference.get('apiVersion', '')}, Kind={kind}")
+            api_version = str(reference.get("apiVersion", ""))
+            group = api_version if "/" in api_version else f"/{api_version}"
+            raise bad_request(f"cannot bind token to object of type {group}, Kind={kind}")
+        if not name:
+            raise bad_request("Name parameter required.")
         namespace = "" if kind == "Node" else own["namespace"]
         obj = self._world.get("", BOUND[kind], namespace, name)
         if obj is None:

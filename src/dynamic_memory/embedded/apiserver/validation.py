@@ -18,6 +18,7 @@ from dynamic_memory.embedded.apiserver.names import (
     dns_label,
     dns_subdomain,
     path_segment,
+    validate_finalizers,
     validate_metadata,
     validate_metadata_update,
 )
@@ -82,7 +83,7 @@ def complete(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
 def check_create(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
     """Return what is wrong with a new object that has been given its name."""
     causes = validate_metadata(obj.get("metadata") or {}, name_rule(resource))
-    causes += _content(resource, obj, MISSING)
+    causes += _finalizers(resource, obj) + _content(resource, obj, MISSING)
     return causes + resource.strategy.validate_create(obj)
 
 
@@ -99,8 +100,14 @@ def check_update(
 
     """
     causes = validate_metadata_update(new.get("metadata") or {})
-    causes += _content(resource, new, old)
+    causes += _finalizers(resource, new) + _content(resource, new, old)
     return causes + resource.strategy.validate_update(new, old, subresource)
+
+
+def _finalizers(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
+    if not resource.builtin or resource.group in {PROTOTYPE, "apiextensions.k8s.io"}:
+        return []
+    return validate_finalizers(obj.get("metadata") or {})
 
 
 def _content(resource: Resource, obj: dict[str, Any], old: Any) -> list[Cause]:

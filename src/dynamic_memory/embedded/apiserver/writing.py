@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Create, replace and patch: from a decoded body to a stored object.
 
-Each write starts from the newest state, becomes what it would be (reset, defaults, admission), is validated, and is
-stored if nobody was faster; a patch or an unconditional update starts again then. Objects are in the version of the
+Each write starts from the newest state, becomes what it would be (defaults, owners of fields, admission; then what the
+request cannot change is put back, and names, times and the like are set), is validated, and is stored if nobody was
+faster; a patch or an unconditional update starts again then. Objects are in the version of the
 request until they are stored.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dynamic_memory.embedded.apiserver import metadata as meta
-from dynamic_memory.embedded.apiserver.contents import Contents
+from dynamic_memory.embedded.apiserver.contents import Contents, reset_of
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
@@ -39,8 +40,6 @@ RETRIES = 64
 NAME_RETRIES = 8
 _SPEC_ONLY = frozenset({"", "resize", "ephemeralcontainers", "scale", "finalize"})
 """Writes that leave the status as it is."""
-_STATUS_KEEPS_METADATA = frozenset({("", "pods"), ("", "nodes"), ("", "namespaces"), ("", "services")})
-"""Kinds whose labels and annotations may be written through their status."""
 
 
 @dataclass(slots=True)
@@ -83,27 +82,31 @@ class Writing:
         if not owned:
             obj = self.contents.check(target, obj, raw)
         meta.check_names(obj, resource, target.namespace, "")
-        obj = self._fresh(target, obj, owned=owned)
-        generated = not target.name and bool(obj["metadata"].get("generateName"))
-        attempts = NAME_RETRIES if generated else 1
+        obj = self.contents.default(target, obj)
+        if not owned:
+            obj = self.contents.own(target, None, obj)
+        self._namespace_exists(target)
+        obj = await self._admit("CREATE", target, obj, None)
+        base = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName") or ""
+        attempts = NAME_RETRIES if base else 1
         while True:
             attempts -= 1
+            fresh = clone(obj) if attempts else obj
+            if base:
+                fresh["metadata"]["name"] = meta.generate_name(base)
             try:
-                return Write(await self._create_once(target, obj), created=True)
+                return Write(await self._create_once(target, self._fresh(target, fresh)), created=True)
             except StatusError as error:
                 if error.reason != "AlreadyExists" or not attempts:
                     raise
-                obj["metadata"]["name"] = meta.generate_name(obj["metadata"]["generateName"])
 
-    def _fresh(self, target: Target, obj: Object, *, owned: bool) -> Object:
+    def _fresh(self, target: Target, obj: Object) -> Object:
+        """Return a new object with what the server sets, and without what clients may not set."""
         resource = target.resource
         now = self._core.clock.stamp() if target.dry_run else self._core.clock.creation()
         meta.new_metadata(obj, resource, str(uuid.uuid4()), now)
         if "status" in resource.subresources and not target.subresource and not resource.strategy.keeps_status:
             obj.pop("status", None)
-        obj = self.contents.default(target, obj)
-        if not owned:
-            obj = self.contents.own(target, None, obj)
         if type(resource.strategy).prepare_create is Strategy.prepare_create:
             return obj
         return resource.strategy.prepare_create(obj, self._core.context(resource, target.user))
@@ -111,22 +114,25 @@ class Writing:
     async def _create_once(self, target: Target, obj: Object) -> Record:
         resource = target.resource
         self._namespace_exists(target)
-        obj = await self._admit("CREATE", target, obj, None)
         name = obj["metadata"].get("name") or ""
         if not name:
             cause = Cause("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")
             raise invalid(resource.group, resource.kind, name, [cause])
         if causes := self.contents.validate(target, obj, None):
             raise invalid(resource.group, resource.kind, name, causes)
-        await self._core.admission.validate(self._request("CREATE", target, obj, None))
+        await self._core.admission.validate(self._request("CREATE", target, obj, None, name))
         target.warnings += resource.strategy.warnings(obj)
         key = (target.namespace, name)
         finisher = self._core.finishers.get(resource.storage)
         if finisher is not None:
             obj = finisher(obj)
         stored = resource.to_storage(obj)
-        if self._core.store.head(resource.storage, key) is not None:
-            raise already_exists(resource, name)
+        there = self._core.store.head(resource.storage, key)
+        if there is not None:
+            error = already_exists(resource, name)
+            if there.object["metadata"].get("deletionTimestamp"):
+                error.message = f"object is being deleted: {error.message}"
+            raise error
         if target.dry_run:
             await self._core.store.flushed()  # there is none, as far as the disk knows, too
             return Record(resource.storage, key, stored, 0)
@@ -155,13 +161,14 @@ class Writing:
     async def replace(self, target: Target, obj: Object, *, raw: bytes = b"") -> Write:
         """Put a whole object in the place of the one that is there."""
         obj = self.contents.check(target, obj, raw)
+        meta.named(obj, target.name)
         meta.check_names(obj, target.resource, target.namespace, target.name)
         version = obj["metadata"].get("resourceVersion") or ""
         uid = obj["metadata"].get("uid") or ""
         if not version and not target.resource.builtin:
             text = "Invalid value: 0: must be specified for an update"
             cause = Cause("FieldValueInvalid", text, "metadata.resourceVersion")
-            raise invalid(target.resource.group, target.resource.kind, target.name, [cause])
+            raise invalid(target.resource.group, target.resource.plural, target.name, [cause])
 
         def change(old: Object) -> Object:
             self.same_object(target, old, uid, "")
@@ -205,14 +212,13 @@ class Writing:
 
     async def _store_change(self, target: Target, record: Record, old: Object, new: Object, *, owned: bool) -> Write:
         resource = target.resource
-        new = self._kept(target, new, old)
         new = self.contents.default(target, new)
         if not owned:
             new = self.contents.own(target, old, new)
+        new = self._kept(target, await self._admit("UPDATE", target, new, old), old)
         if type(resource.strategy).prepare_update is not Strategy.prepare_update:
             context = self._core.context(resource, target.user)
             new = resource.strategy.prepare_update(new, clone(old), context, target.subresource or None)
-        new = await self._admit("UPDATE", target, new, old)
         if meta.has_generation(resource) and meta.changed_generation(new, old, resource):
             new["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
         causes = meta.immutable(new, old) + self.contents.validate(target, new, old)
@@ -239,10 +245,12 @@ class Writing:
         resource = target.resource
         if target.subresource == "status":
             keep = {key: clone(value) for key, value in old.items() if key not in {"status", "metadata"}}
-            if resource.storage in _STATUS_KEEPS_METADATA:
+            reset = reset_of(target)
+            if ("metadata",) not in reset:
                 metadata = new["metadata"]
-                for field in ("ownerReferences", "finalizers"):
-                    _restore(metadata, old["metadata"], field)
+                for path in reset:
+                    if path[0] == "metadata":
+                        _restore(metadata, old["metadata"], path[1])
             else:
                 metadata = {**old["metadata"], "managedFields": new["metadata"].get("managedFields")}
                 uid = new["metadata"].get("uid")
@@ -275,6 +283,10 @@ class Writing:
     # --- admission
 
     async def _admit(self, operation: str, target: Target, obj: Object, old: Object | None) -> Object:
+        """Return what admission makes of an object as it was sent, with what this request cannot change, too."""
+        strategy = target.resource.strategy
+        if type(strategy).admit is not Strategy.admit:
+            obj = strategy.admit(obj, self._core.context(target.resource, target.user), target.subresource, old)
         request = self._request(operation, target, obj, old)
         new = await self._core.admission.mutate(request)
         if new is obj:
@@ -282,12 +294,14 @@ class Writing:
         # what admission changes belongs to nobody
         return self.contents.default(target, new)
 
-    def _request(self, operation: str, target: Target, obj: Object, old: Object | None) -> AdmissionRequest:
+    def _request(
+        self, operation: str, target: Target, obj: Object, old: Object | None, name: str = ""
+    ) -> AdmissionRequest:
         return AdmissionRequest(
             "CREATE" if operation == "CREATE" else "UPDATE",
             target.resource,
             target.subresource,
-            obj["metadata"].get("name") or "",
+            target.name or name,
             target.namespace,
             obj,
             old,

@@ -41,10 +41,10 @@ class Accounts:
         """
         if request.resource.storage != _PODS or request.operation != "CREATE" or request.subresource:
             return obj
-        spec, metadata = obj.get("spec") or {}, obj["metadata"]
+        spec = obj.get("spec") or {}
         if mirrors(obj):
             if why := mirror_fault(obj):
-                raise forbidden(request.resource, request.name, why)
+                raise forbidden(request.resource, request.shown_name, why)
             return obj
         namespace, name = request.namespace, spec.get("serviceAccountName") or "default"
         found = self._store.get(_ACCOUNTS, (namespace, name))
@@ -52,7 +52,7 @@ class Accounts:
             if self._store.get(_ACCOUNTS, (namespace, "default")) is None:
                 return obj
             why = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
-            raise forbidden(request.resource, metadata.get("name") or metadata.get("generateName") or "Unknown", why)
+            raise forbidden(request.resource, request.shown_name, why)
         secrets = found.object.get("imagePullSecrets")
         if not secrets or spec.get("imagePullSecrets"):
             return obj

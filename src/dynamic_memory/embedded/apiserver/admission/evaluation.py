@@ -169,7 +169,7 @@ class Evaluation:
                 texts[0],
                 group=request.resource.group,
                 kind=request.resource.plural,
-                name=_name(request),
+                name=request.shown_name,
                 causes=causes,
             )
         assert view.obj is not None  # noqa: S101 - it was there
@@ -310,7 +310,7 @@ class Evaluation:
 
     def _refused(self, request: AdmissionRequest, refusal: _Refusal) -> StatusError:
         text = refusal.validating_text
-        error = forbidden(request.resource, _name(request), text, causes=[Cause("", text, "")])
+        error = forbidden(request.resource, request.shown_name, text, causes=[Cause("", text, "")])
         error.reason = refusal.decision.reason or "Invalid"
         error.code = _CODES.get(error.reason, 422)
         return error
@@ -323,11 +323,3 @@ def _taken(ways: Any, request: AdmissionRequest) -> Resource | None:
     if candidate is None or named(excludes, request.name) is not None:
         return None
     return candidate.resource
-
-
-def _name(request: AdmissionRequest) -> str:
-    """Return the name that a refusal tells."""
-    if request.name:
-        return request.name
-    metadata = (request.object or {}).get("metadata") or {}
-    return str(metadata.get("name") or metadata.get("generateName") or "Unknown")

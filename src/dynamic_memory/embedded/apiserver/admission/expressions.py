@@ -13,7 +13,7 @@ from typing import Any
 
 from dynamic_memory.cel import CompileError, EvaluationError, Program
 from dynamic_memory.cel.environments.admission import Policy, PolicyBindings
-from dynamic_memory.embedded.apiserver.core import AdmissionRequest
+from dynamic_memory.embedded.apiserver.core import NAMESPACES, AdmissionRequest
 from dynamic_memory.embedded.apiserver.resource import Resource
 
 __all__ = ["Expression", "Expressions", "Failed", "bindings", "request_value"]
@@ -191,7 +191,7 @@ def request_value(request: AdmissionRequest, matched: Resource) -> dict[str, Any
     }
     named: Sequence[tuple[str, str]] = (
         ("name", request.name),
-        ("namespace", request.namespace),
+        ("namespace", request.name if request.resource.storage == NAMESPACES else request.namespace),
         ("subResource", request.subresource),
         ("requestSubResource", request.subresource),
     )

@@ -7,10 +7,12 @@ The real server has controllers for this, which need a moment; here a definition
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dynamic_memory.embedded.apiserver.crd.structure import root_schema
+from dynamic_memory.embedded.apiserver.defaults import apply_defaults
+from dynamic_memory.embedded.apiserver.pruning import prune
 from dynamic_memory.embedded.apiserver.resource import (
     ALL_VERBS,
     Column,
@@ -30,12 +32,28 @@ def resources_of(crd: Mapping[str, Any]) -> list[Resource]:
     """Return the Resources of the served versions of a definition that is valid."""
     spec = crd["spec"]
     names = spec["names"]
-    stored = next(version["name"] for version in spec["versions"] if version.get("storage"))
-    return [_resource(spec, names, version, stored) for version in spec["versions"] if version.get("served")]
+    stored = next(version for version in spec["versions"] if version.get("storage"))
+    make_stored = functools.cache(lambda: _schema(stored))
+    return [
+        _resource(spec, names, version, stored["name"], make_stored)
+        for version in spec["versions"]
+        if version.get("served")
+    ]
 
 
-def _resource(spec: Mapping[str, Any], names: Mapping[str, Any], version: Mapping[str, Any], stored: str) -> Resource:
+def _resource(
+    spec: Mapping[str, Any],
+    names: Mapping[str, Any],
+    version: Mapping[str, Any],
+    stored: str,
+    make_stored: Callable[[], Schema],
+) -> Resource:
     group, name, kind = spec["group"], version["name"], names["kind"]
+    make_schema = functools.cache(lambda: _schema(version))
+    up = down = functools.partial(_versioned, f"{group}/{name}")
+    if name != stored:
+        up = functools.partial(_completed, f"{group}/{stored}", make_stored)
+        down = functools.partial(_pruned, f"{group}/{name}", make_schema)
     parts = version.get("subresources") or {}
     subresources = {}
     if parts.get("status") is not None:
@@ -58,11 +76,11 @@ def _resource(spec: Mapping[str, Any], names: Mapping[str, Any], version: Mappin
         subresources=subresources,
         storage=StorageKey(group, names["plural"]),
         storage_version=stored,
-        to_storage=functools.partial(_versioned, f"{group}/{stored}"),
-        from_storage=functools.partial(_versioned, f"{group}/{name}"),
+        to_storage=up,
+        from_storage=down,
         columns=tuple(_column(column) for column in version.get("additionalPrinterColumns") or ()),
         selectable_fields=selectable,
-        make_schema=functools.partial(_schema, version),
+        make_schema=make_schema,
         builtin=False,
         scale_paths=parts.get("scale"),
         deprecated=warning if version.get("deprecated") else "",
@@ -75,6 +93,19 @@ def _schema(version: Mapping[str, Any]) -> Schema:
 
 def _versioned(api_version: str, obj: dict[str, Any]) -> dict[str, Any]:
     return obj if obj.get("apiVersion") == api_version else {**obj, "apiVersion": api_version}
+
+
+def _pruned(api_version: str, make_schema: Callable[[], Schema], obj: dict[str, Any]) -> dict[str, Any]:
+    """Return an object in another version: nothing is converted, but no version has the fields of another."""
+    made: dict[str, Any] = prune(make_schema(), {**obj, "apiVersion": api_version}, "", [], root=True)
+    return made
+
+
+def _completed(api_version: str, make_schema: Callable[[], Schema], obj: dict[str, Any]) -> dict[str, Any]:
+    """Return an object in the stored version, with the defaults that it has when it is read."""
+    made = _pruned(api_version, make_schema, obj)
+    apply_defaults(make_schema(), made)
+    return made
 
 
 def _column(column: Mapping[str, Any]) -> Column:

@@ -172,7 +172,11 @@ _RESET_BY_STATUS: dict[tuple[str, str], Collection[ResetPath]] = {
     ("", "Pod"): (("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences")),
     ("apps", "Deployment"): (("spec",), ("metadata", "labels")),
     ("certificates.k8s.io", "CertificateSigningRequest"): (("spec",), ("status", "conditions")),
+    ("networking.k8s.io", "ServiceCIDR"): _METADATA_AND_SPEC,
+    ("resource.k8s.io", "DeviceTaintRule"): _METADATA_AND_SPEC,
     ("resource.k8s.io", "ResourceClaim"): _METADATA_AND_SPEC,
+    ("storage.k8s.io", "CSINode"): _METADATA_AND_SPEC,
+    ("storage.k8s.io", "VolumeAttachment"): _METADATA_AND_SPEC,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _METADATA_AND_SPEC,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _METADATA_AND_SPEC,
 }

@@ -24,6 +24,7 @@ __all__ = ["PodStrategy"]
 TOLERATION_SECONDS: Final = 300
 _TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _SYSTEM_PRIORITIES: Final = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+_MIRROR: Final = "kubernetes.io/config.mirror"
 _RESIZABLE: Final = ("cpu", "memory")
 
 Object = dict[str, Any]
@@ -52,16 +53,25 @@ class PodStrategy(Strategy):
                             port["hostPort"] = port.get("containerPort", 0)
         return obj
 
-    def prepare_create(self, obj: Object, ctx: Context) -> Object:
-        """Begin its status, and add what admission adds."""
-        spec = obj.setdefault("spec", {})
-        _prioritize(obj, spec, ctx)
+    def admit(self, obj: Object, ctx: Context, subresource: str, old: Object | None) -> Object:
+        """Add priority, tolerations and service account."""
+        if subresource or not isinstance(obj.setdefault("spec", {}), dict):
+            return obj
+        spec = obj["spec"]
         _tolerate(spec)
+        if old is not None:
+            return obj
+        _prioritize(obj, spec, ctx)
         # a kubelet's own pod has no account
-        mirror = "kubernetes.io/config.mirror" in (obj["metadata"].get("annotations") or {})
+        mirror = _MIRROR in (obj["metadata"].get("annotations") or {})
         if not spec.get("serviceAccountName") and not mirror:
             spec["serviceAccountName"] = spec["serviceAccount"] = "default"
-        obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+        return obj
+
+    def prepare_create(self, obj: Object, ctx: Context) -> Object:
+        """Begin its status."""
+        del ctx
+        obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj.setdefault("spec", {}))}
         return obj
 
     def prepare_update(self, new: Object, old: Object, ctx: Context, subresource: str | None) -> Object:
@@ -75,8 +85,6 @@ class PodStrategy(Strategy):
             if added is not None:
                 spec["ephemeralContainers"] = added
             new = {**clone(old), "metadata": new["metadata"], "spec": spec}
-        elif subresource is None and isinstance(new.get("spec"), dict):
-            _tolerate(new["spec"])
         elif subresource == "status" and isinstance(new.get("status"), dict):
             quality = (old.get("status") or {}).get("qosClass")
             if quality and not new["status"].get("qosClass"):
@@ -94,15 +102,16 @@ class PodStrategy(Strategy):
 
     def validate_update(self, new: Object, old: Object, subresource: str | None) -> list[Cause]:
         """Check that only what may change did."""
-        if subresource == "status":
-            return _check_status(new, old)
         if subresource == "binding":
             return []
+        causes = _check_mirror(new, old)
+        if subresource == "status":
+            return causes + _check_status(new, old)
         spec = new.get("spec") or {}
         before = old.get("spec") or {}
         if spec == before:
-            return []
-        causes = check_pod_spec(spec, "spec")
+            return causes
+        causes += check_pod_spec(spec, "spec")
         if subresource == "resize":
             return causes + check_resize(new, old)
         if subresource == "ephemeralcontainers":
@@ -229,6 +238,14 @@ def _fits_node(new: Object, old: Object, ctx: Context) -> None:
         why = f"node didn't have enough allocatable resources: {'; '.join(short)}"
         causes = [Cause("NodeCapacity", "", "")]
         raise forbidden(_Pods(), new["metadata"].get("name", ""), why, causes=causes)
+
+
+def _check_mirror(new: Object, old: Object) -> list[Cause]:
+    """Check that a kubelet's own pod stays the one that it is, and other pods become none."""
+    of, before = ((pod["metadata"].get("annotations") or {}).get(_MIRROR) for pod in (new, old))
+    if of == before:
+        return []
+    return [fields.forbidden(f"metadata.annotations[{_MIRROR}]", "may not remove or update mirror pod annotation")]
 
 
 def _check_status(new: Object, old: Object) -> list[Cause]:
