@@ -17,11 +17,11 @@ from prometheus_client import Histogram
 
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims
+from dynamic_memory.driver.calls import ClaimRef
 from dynamic_memory.driver.claims import ClaimShare
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
-from dynamic_memory.driver.prepare import ClaimRef
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.records import ClaimRecord, ShareRecord
 from dynamic_memory.errors import RetryError

@@ -17,10 +17,10 @@ from tests.unit.driver.conftest import claim_body
 from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result
 
 from dynamic_memory.driver import nri_link
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.config import LocalConfig, NriConfig
 from dynamic_memory.driver.enforcement import Link, Need, gaps_of, needs_of
 from dynamic_memory.driver.grants import Grant, Mode
-from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.host import containerd
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.preflight import Check, Finding, Verdict
@@ -362,7 +362,8 @@ async def test_a_connection_that_is_lost_while_fabric_memory_is_waited_for_holds
         body = claim_body("mixed", pods=("p2",))
         body["status"]["allocation"]["devices"]["results"].append(result(request="near", size="2Mi"))
         ref = rig.add(body)
-        wait = rig.driver._plugin._preparer._wait
+        arrival = rig.driver._plugin._preparer._arrival
+        wait = arrival.wait
 
         async def lost_meanwhile(*arguments):
             region = await wait(*arguments)
@@ -372,11 +373,11 @@ async def test_a_connection_that_is_lost_while_fabric_memory_is_waited_for_holds
         async def not_at_once(*_arguments):
             return None
 
-        rig.driver._plugin._preparer._wait = lost_meanwhile
-        ready, rig.driver._plugin._preparer._ready = rig.driver._plugin._preparer._ready, not_at_once
+        arrival.wait = lost_meanwhile
+        ready, arrival.ready = arrival.ready, not_at_once
         task = asyncio.create_task(rig.prepare(ref, 30))
         await rig.until(lambda: rig.driver.node.progress)
-        rig.driver._plugin._preparer._ready = ready
+        arrival.ready = ready
         with pytest.raises(NotReady, match="the runtime is not connected"):
             await task
         assert rig.record(ref).prepared is None

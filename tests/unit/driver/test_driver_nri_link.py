@@ -13,9 +13,9 @@ from tests.support.fake_host import FakeHost
 from tests.support.nri_runtime import Answered, Runtime
 from tests.unit.driver.nri_world import MIB, World, grant, huge, limits
 
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.config import NriConfig
 from dynamic_memory.driver.nri_link import NriLink
-from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.host.interface import Memory, NumaNode
 from dynamic_memory.nri.proto import nri_pb2 as pb
 from dynamic_memory.process.backoff import Backoff

@@ -25,9 +25,9 @@ from tests.unit.driver.nri_world import MIB, NEW, OLD, World, limits
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import cdi, prepare, unprepare
+from dynamic_memory.driver import cdi, ledger, prepare, unprepare
+from dynamic_memory.driver.calls import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.driver.nri_plugin import MemoryPlugin
-from dynamic_memory.driver.prepare import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.nri.errors import Refused
 from dynamic_memory.nri.proto import nri_pb2 as pb
@@ -83,6 +83,7 @@ class Node(RuleBasedStateMachine):
         self.patches = [
             mock.patch.object(asyncio, "to_thread", _inline),
             mock.patch("os.fsync"),
+            mock.patch.object(ledger, "passed", self.passed),
             mock.patch.object(prepare, "passed", self.passed),
             mock.patch.object(unprepare, "passed", self.passed),
         ]

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from dynamic_memory.driver.prepare import NotReady
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.process import clock
 

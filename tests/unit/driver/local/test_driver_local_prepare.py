@@ -16,8 +16,8 @@ from tests.unit.driver.local_rig import env, local_claim, parameters, pod_body, 
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
+from dynamic_memory.driver.calls import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.claims import RefusedClaim
-from dynamic_memory.driver.prepare import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.kube.errors import Unavailable
 from dynamic_memory.process import clock

@@ -10,8 +10,8 @@ from tests.unit.driver.local_rig import env, local_claim, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.claims import RefusedClaim
-from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
