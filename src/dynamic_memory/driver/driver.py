@@ -122,6 +122,7 @@ class Driver:
         self._runtime_changed = asyncio.Event()
         if self._nri is not None:
             self._nri.changed = self._runtime_changed.set
+            self._nri.tell, self._nri.told = self._lock.tell, self._lock.told
         preparer = Preparer(self.node)
         self._owners = Owners(self.node, preparer, self._pod_lives)
         self._reconciler = Reconciler(self.node)

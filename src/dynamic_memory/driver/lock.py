@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node-wide lock: of two driver processes on one node only its holder attaches and detaches (rule 13).
 
-A lock of the kernel on an open file: it is gone with the process, however the process dies.
+A lock of the kernel on an open file: it is gone with the process, however the process dies. The file has the holder's
+name, and what the holder tells the others of itself, which counts only as long as it holds the lock.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +18,11 @@ from pathlib import Path
 from dynamic_memory.process import clock
 
 __all__ = ["NodeLock"]
+
+log = logging.getLogger(__name__)
+
+MOST = 1 << 16
+"""Bytes of the file that are read."""
 
 
 class NodeLock:
@@ -30,12 +37,38 @@ class NodeLock:
     def __init__(self, path: Path, *, poll: float = 0.2) -> None:
         self._path = path
         self._poll = poll
+        self._descriptor = -1
+        self._name = ""
         self.held = False
 
     def holder(self) -> str:
-        """Return what the holder wrote about itself, for messages; empty if it cannot be read."""
+        """Return the name of the holder, for messages; empty if it cannot be read."""
         with contextlib.suppress(OSError):
-            return self._path.read_text(errors="replace").strip()
+            return self._path.read_text(errors="replace").partition("\n")[0].strip()
+        return ""
+
+    def tell(self, text: str) -> None:
+        """Let other processes know something of this one, while it holds the lock; one line."""
+        if not self.held:
+            return
+        head = f"{self._name}\n".encode()
+        try:
+            # what was told before goes first, so that nobody ever reads a mixture of both
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, head, 0)
+            os.pwrite(self._descriptor, f"{text}\n".encode(), len(head))
+        except OSError as error:
+            log.warning("other drivers of this node cannot be told of this one", extra={"error": str(error)})
+
+    def told(self) -> str:
+        """Return what the holder told of itself; empty if it told nothing, or nobody holds the lock."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if not self._try(descriptor, fcntl.LOCK_SH):
+                    return os.pread(descriptor, MOST, 0).decode(errors="replace").partition("\n")[2].strip()
+            finally:
+                os.close(descriptor)
         return ""
 
     @contextlib.asynccontextmanager
@@ -54,18 +87,17 @@ class NodeLock:
                 waiting()
             while not self._try(descriptor):
                 await clock.sleep(self._poll)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{name}\n".encode(), 0)
-            self.held = True
+            self.held, self._descriptor, self._name = True, descriptor, name
+            self.tell("")
             yield
         finally:
             self.held = False
             os.close(descriptor)
 
     @staticmethod
-    def _try(descriptor: int) -> bool:
+    def _try(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

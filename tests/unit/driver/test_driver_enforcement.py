@@ -19,8 +19,9 @@ from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, resul
 from dynamic_memory.driver import nri_link
 from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.config import LocalConfig, NriConfig
-from dynamic_memory.driver.enforcement import Link, Need, gaps_of, needs_of
+from dynamic_memory.driver.enforcement import Need, gaps_of, needs_of
 from dynamic_memory.driver.grants import Grant, Mode
+from dynamic_memory.driver.nri_link import Link
 from dynamic_memory.host import containerd
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.preflight import Check, Finding, Verdict
@@ -83,7 +84,7 @@ def finding(check, verdict=Verdict.REFUSED, missing=()):
         # of containerd's file nothing is known: its default is bad
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], CONNECTED, {HUGEPAGES}),
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, absent="nobody"), {LIMITS}),
-        # another process of the driver knows which runtime it is, this one does not
+        # a runtime without a name may be containerd
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True), {HUGEPAGES}),
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, lost="it restarts"), set()),
         # another runtime has nothing to do with containerd's file
@@ -492,20 +493,54 @@ async def test_fabric_memory_as_a_file_system_is_not_given_where_its_mount_would
         await rig.stop()
 
 
-async def test_a_second_driver_holds_back_what_depends_on_a_runtime_that_it_does_not_know(tmp_path):
-    async with machine(tmp_path, None, listens=True) as rig:
+@contextlib.asynccontextmanager
+async def second_driver(rig):
+    """A driver beside the one that leads; the kubelet calls it."""
+    first, second = rig.driver, rig.make(nri=rig.nri)
+    task = asyncio.create_task(second.run())
+    try:
+        await rig.until(lambda: "[+]nri" in second._ready.report())
+        assert not second.node.active
+        rig.driver = second
+        yield second
+    finally:
+        rig.driver = first
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(("runtime", "gives"), [("containerd", ALL - {"huge pages"}), ("cri-o", ALL)])
+async def test_a_second_driver_goes_by_the_runtime_of_the_first(tmp_path, runtime, gives):
+    """Of CRI-O a missing file of containerd tells nothing."""
+    async with machine(tmp_path, None, listens=True, name=runtime) as rig, second_driver(rig):
+        assert (await given(rig, claims(rig)))[0] == gives
+
+
+async def test_a_second_driver_gives_nothing_while_the_first_is_not_connected(tmp_path):
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        refs, first = claims(rig), rig.driver
+        async with second_driver(rig):
+            assert (await given(rig, refs))[0] == ALL
+            await rig.runtime.stop()
+            await rig.until(lambda: "[-]nri" in first._ready.report())
+            got, why = await given(rig, refs)
+            assert got == set()
+            assert "could not be held to it" in why["limit"]
+            await rig.runtime.start()
+            await rig.until(lambda: "[+]nri\n" in first._ready.report())
+            assert (await given(rig, refs))[0] == ALL
+
+
+async def test_a_second_driver_gives_nothing_while_the_first_has_told_nothing(tmp_path):
+    """An earlier version of the driver leads, or one without `nri`."""
+    async with machine(tmp_path, GOOD, listens=True) as rig, second_driver(rig):
         refs = claims(rig)
-        first, second = rig.driver, rig.make(nri=rig.nri)
-        task = asyncio.create_task(second.run())
-        try:
-            await rig.until(lambda: "[+]nri" in second._ready.report())
-            rig.driver = second
-            assert (await given(rig, refs))[0] == ALL - {"huge pages"}
-        finally:
-            rig.driver = first
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        lock = tmp_path / "state/node.lock"
+        lock.write_text("an-earlier-driver\n")
+        got, why = await given(rig, refs)
+        assert got == set()
+        assert "the driver that leads on this node has not told that it is connected" in why["limit"]
 
 
 async def test_a_driver_that_takes_over_gives_nothing_before_it_is_connected(tmp_path):

@@ -58,3 +58,31 @@ async def test_rule_13_the_lock_of_a_killed_process_is_free(tmp_path):
     async with asyncio.timeout(5), lock.hold("new", lambda: None):
         assert lock.held
     assert not lock.held
+
+
+async def test_what_the_holder_tells_counts_while_it_holds_the_lock(tmp_path):
+    path = tmp_path / "node.lock"
+    first, second = NodeLock(path), NodeLock(path)
+    assert second.told() == ""
+    async with first.hold("first", lambda: None):
+        assert second.told() == ""
+        first.tell('{"a": 1}')
+        second.tell("nobody listens to one that does not hold it")
+        assert (second.holder(), second.told()) == ("first", '{"a": 1}')
+        first.tell("short")
+        assert (second.holder(), second.told()) == ("first", "short")
+    assert (second.holder(), second.told()) == ("first", "")
+    async with second.hold("second", lambda: None):
+        assert (first.holder(), first.told()) == ("second", "")
+
+
+async def test_a_full_disk_does_not_keep_a_driver_from_the_lock(tmp_path, monkeypatch):
+    """The name is for people, the lock is the kernel's."""
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    lock = NodeLock(tmp_path / "node.lock")
+    async with lock.hold("first", lambda: None):
+        assert lock.held
