@@ -21,7 +21,7 @@ from dynamic_memory.driver.enforcement import Enforcement
 from dynamic_memory.driver.health import Condition
 from dynamic_memory.driver.leftovers import Leftovers
 from dynamic_memory.driver.local_slices import LocalSlices
-from dynamic_memory.driver.lock import NodeLock
+from dynamic_memory.driver.lock import LedgerLock, NodeLock
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.nri_link import NriLink
@@ -91,6 +91,7 @@ class Driver:
             reporter=Reporter(kube, claims, EventRecorder(kube, "dynamic-memory-driver", name)),
             specs=Specs(Path(config.cdi_dir)),
             queue=WorkQueue(),
+            ledger=LedgerLock(state / "locks" / "ledger"),
             holder=self._lock.holder,
         )
         if config.local is not None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node-wide lock: of two driver processes on one node only its holder attaches and detaches (rule 13).
+"""The locks that the driver processes of one node share: locks of the kernel on open files, which end with a process.
 
-A lock of the kernel on an open file: it is gone with the process, however the process dies. The file has the holder's
-name, and what the holder tells the others of itself, which counts only as long as it holds the lock.
+The node's lock: only its holder attaches and detaches (rule 13). The file has the holder's name, and what the holder
+tells the others of itself, which counts only as long as it holds the lock.
+
+The lock of the ledger: for the time of a few writes. The file has the mark of who wrote last.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from dynamic_memory.process import clock
 
-__all__ = ["NodeLock"]
+__all__ = ["LedgerLock", "NodeLock"]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class NodeLock:
         with contextlib.suppress(OSError):
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if not self._try(descriptor, fcntl.LOCK_SH):
+                if not _try(descriptor, fcntl.LOCK_SH):
                     return os.pread(descriptor, MOST, 0).decode(errors="replace").partition("\n")[2].strip()
             finally:
                 os.close(descriptor)
@@ -83,9 +86,9 @@ class NodeLock:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not self._try(descriptor):
+            if not _try(descriptor):
                 waiting()
-            while not self._try(descriptor):
+            while not _try(descriptor):
                 await clock.sleep(self._poll)
             self.held, self._descriptor, self._name = True, descriptor, name
             self.tell("")
@@ -94,10 +97,51 @@ class NodeLock:
             self.held = False
             os.close(descriptor)
 
-    @staticmethod
-    def _try(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
-        try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+
+class LedgerLock:
+    """The lock of the ledger, as one process sees it.
+
+    Args:
+        path: the file; it is made if it is missing and never removed.
+        poll: seconds between two tries while another process has it.
+
+    """
+
+    def __init__(self, path: Path, *, poll: float = 0.005) -> None:
+        self._path = path
+        self._poll = poll
+        self._mark = secrets.token_hex(8).encode()
+        self._within = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, read_again: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Wait for the lock, hold it for the block.
+
+        Args:
+            read_again: called before the block if another process has held it since this one did.
+
+        Raises:
+            OSError: the file cannot be made or written.
+
+        """
+        async with self._within:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                while not _try(descriptor):
+                    await clock.sleep(self._poll)
+                if os.pread(descriptor, len(self._mark), 0) != self._mark:
+                    await read_again()
+                    # before anything is written: what a killed process has written the next one has to read
+                    os.pwrite(descriptor, self._mark, 0)
+                yield
+            finally:
+                os.close(descriptor)
+
+
+def _try(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -21,7 +21,7 @@ from dynamic_memory.driver.arrival import Arrival
 from dynamic_memory.driver.calls import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.claims import ClaimShare
 from dynamic_memory.driver.grants import Grant, Owner
-from dynamic_memory.driver.ledger import Ledger
+from dynamic_memory.driver.ledger import Entry, Ledger
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.points import passed
 from dynamic_memory.driver.records import Prepared
@@ -99,7 +99,8 @@ class Preparer:
             pod=claims.pods_of(claim)[0] if owner is None else None,
         )
         # whatever becomes of the call: all of it is done, or nothing of it
-        commit = asyncio.ensure_future(self._ledger.commit(ref, claim, share, prepared, owner, instead_of=instead_of))
+        entry = Entry(ref=ref, claim=claim, prepared=prepared, share=share, owner=owner, instead_of=instead_of)
+        commit = asyncio.ensure_future(self._ledger.commit(entry))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:

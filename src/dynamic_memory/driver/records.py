@@ -150,6 +150,7 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 Update = Callable[[ClaimRecord | None], ClaimRecord | None]
+Effect = Callable[[ClaimRecord | None], None]
 
 
 def orphan_key(tag: str) -> str:
@@ -225,22 +226,29 @@ class Records:
         self._index(key, record)
         return record
 
-    async def update(self, key: str, change: Update) -> ClaimRecord | None:
+    async def update(self, key: str, change: Update, then: Effect | None = None) -> ClaimRecord | None:
         """Change one record durably: when this returns it is on the disk.
 
         Args:
             key: claim UID or orphan key.
             change: gets the record as it is on the disk, returns it as it shall be; None removes the file. Must not
                 block.
+            then: gets the record as it is now, in a thread and before anybody else may change it; what it writes
+                therefore agrees with the record. If it raises OSError the record is put back as it was.
 
         Returns:
             The record as it is now.
 
         Raises:
-            OSError: the disk refuses; nothing has changed.
+            OSError: the disk refuses, or `then`; nothing has changed.
 
         """
-        record = await asyncio.to_thread(self._update, key, change)
+        try:
+            record = await asyncio.to_thread(self._update, key, change, then)
+        except OSError:
+            if then is not None:
+                await self.refresh(key)  # the disk may have refused to put it back as well
+            raise
         self._index(key, record)
         return record
 
@@ -309,18 +317,28 @@ class Records:
             return None
         return record
 
-    def _update(self, key: str, change: Update) -> ClaimRecord | None:
+    def _update(self, key: str, change: Update, then: Effect | None) -> ClaimRecord | None:
         path = self._path(key)
         with self._locked(key):
             before = self._read(key)
             after = change(before)
-            if after == before:
-                return before
-            if after is None:
-                durable.remove(path)
-            else:
-                durable.write(path, msgspec.json.encode(after))
+            if after != before:
+                self._put(path, after)
+            try:
+                if then is not None:
+                    then(after)
+            except OSError:
+                if after != before:
+                    self._put(path, before)
+                raise
         return after
+
+    @staticmethod
+    def _put(path: Path, record: ClaimRecord | None) -> None:
+        if record is None:
+            durable.remove(path)
+        else:
+            durable.write(path, msgspec.json.encode(record))
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:

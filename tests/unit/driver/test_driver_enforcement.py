@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
+import threading
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, Node, put
 from tests.support.nri_runtime import Runtime
 from tests.unit.driver.conftest import claim_body
-from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result
+from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result, spec
 
 from dynamic_memory.driver import nri_link
 from dynamic_memory.driver.calls import NotReady
@@ -25,6 +27,7 @@ from dynamic_memory.driver.nri_link import Link
 from dynamic_memory.host import containerd
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.preflight import Check, Finding, Verdict
+from dynamic_memory.process import clock
 from dynamic_memory.process.backoff import Backoff
 from dynamic_memory.process.config import Seconds
 
@@ -541,6 +544,31 @@ async def test_a_second_driver_gives_nothing_while_the_first_has_told_nothing(tm
         got, why = await given(rig, refs)
         assert got == set()
         assert "the driver that leads on this node has not told that it is connected" in why["limit"]
+
+
+async def test_two_drivers_that_are_configured_differently_agree_on_record_and_file(tmp_path):
+    """Both are asked for one claim at the same time: the file is that of the one that recorded last."""
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        ref, one = rig.add(local_claim()), rig.driver
+        reached, go_on = asyncio.Event(), threading.Event()
+        loop, write = asyncio.get_running_loop(), one.node.specs.write
+
+        def slow(uid, text):
+            loop.call_soon_threadsafe(reached.set)
+            go_on.wait(1)  # the other one has to wait for this
+            write(uid, text)
+
+        one.node.specs.write = slow
+        async with second_driver(rig) as two:
+            two.node.metadata = None
+            until = clock.monotonic() + 50
+            first = asyncio.ensure_future(one._plugin._preparer.prepare(ref, until))
+            await reached.wait()
+            other = asyncio.ensure_future(two._plugin._preparer.prepare(ref, until))
+            other.add_done_callback(lambda _: go_on.set())
+            await asyncio.wait({first, other})
+            record = await two.node.records.refresh(ref.uid)
+            assert spec(rig, ref) == json.loads(record.prepared.spec)
 
 
 async def test_a_driver_that_takes_over_gives_nothing_before_it_is_connected(tmp_path):

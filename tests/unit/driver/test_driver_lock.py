@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dynamic_memory.driver.lock import NodeLock
+from dynamic_memory.driver.lock import LedgerLock, NodeLock
 
 HOLDER = """
 import fcntl, os, sys
@@ -86,3 +86,43 @@ async def test_a_full_disk_does_not_keep_a_driver_from_the_lock(tmp_path, monkey
     lock = NodeLock(tmp_path / "node.lock")
     async with lock.hold("first", lambda: None):
         assert lock.held
+
+
+async def test_the_ledgers_lock_of_a_killed_process_is_free_and_what_it_wrote_is_read(tmp_path):
+    path = tmp_path / "ledger"
+    lock, read = LedgerLock(path), []
+
+    async def read_again() -> None:
+        read.append(path.read_bytes())
+
+    for _ in range(2):
+        async with lock.hold(read_again):
+            assert len(read) == 1, "nobody else has held it"
+    process = subprocess.Popen(  # noqa: ASYNC220 - it answers at once
+        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), lock.hold(read_again):
+                pytest.fail("two holders")
+    finally:
+        process.kill()
+        process.communicate()
+    async with asyncio.timeout(5), lock.hold(read_again):
+        assert len(read) == 2
+        assert read[1].startswith(b"driver-old")
+
+
+async def test_who_could_not_read_again_has_to_do_it_the_next_time(tmp_path):
+    lock, tries = LedgerLock(tmp_path / "ledger"), []
+
+    async def fails() -> None:
+        tries.append(1)
+        raise OSError(5, "Input/output error")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output"):
+            async with lock.hold(fails):
+                pytest.fail("nothing was read")
+    assert len(tries) == 2

@@ -320,8 +320,7 @@ class Node(RuleBasedStateMachine):
         owner = self.known[uid].owner or self.known[uid].pod
         others = [pod for pod in map(self.pod, PODS_OF_NODE) if pod != owner]
         self.start(f"uid-{others[0]}", "app", (uid,), env=[])
-        if self.connected:
-            self.plugin.remove_pod_sandbox(self.world.sandbox(f"uid-{others[0]}"))
+        self.end(others[0])
         self.start(f"uid-{others[1]}", "app", (uid,), env=[])
 
     @rule(victim=claims, place=st.sampled_from(PODS_OF_NODE), name=st.sampled_from(["app", "other"]))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import uuid
@@ -328,6 +329,69 @@ async def test_R20_another_driver_prepares_and_unprepares_meanwhile(rig):
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+@contextlib.asynccontextmanager
+async def second_driver(rig):
+    """The one of a rolling update that does not lead."""
+    second = rig.make()
+    running = asyncio.ensure_future(second.run())
+    try:
+        await rig.until(lambda: second.node.claims.informer.synced and second.node.local.devices)
+        assert not second.node.active
+        yield second
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_R13_R20_what_one_driver_has_given_the_other_one_does_not_give(rig):
+    refs = [
+        rig.add(local_claim(result(device="numa2-4ki", size="1536Mi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(3)
+    ]
+    async with second_driver(rig) as second:
+        first, until = rig.driver, clock.monotonic() + 50
+        prepare, unprepare = second._plugin._preparer.prepare, second._plugin._unpreparer.unprepare
+        await prepare(refs[0], until)
+        with pytest.raises(NotReady, match="1610612736 are prepared for others"):
+            await rig.prepare(refs[1])
+        await unprepare(refs[0], until)
+        # what was given back is there for the other one at once
+        assert len(await rig.prepare(refs[1])) == 1
+        with pytest.raises(NotReady, match="1610612736 are prepared for others"):
+            await prepare(refs[2], until)
+        assert rig.driver is first
+
+
+async def test_R13_R20_two_drivers_at_the_same_time_do_not_both_give_the_last_bytes(rig):
+    refs = [
+        rig.add(local_claim(result(device="numa2-4ki", size="1Gi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(8)
+    ]
+    async with second_driver(rig) as second:
+        until = clock.monotonic() + 50
+        preparers = rig.driver._plugin._preparer, second._plugin._preparer
+        calls = [preparers[n % 2].prepare(ref, until) for n, ref in enumerate(refs)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(answer, list) for answer in answers) == 2
+        assert all(isinstance(answer, (list, NotReady)) for answer in answers)
+        await second.node.records.load()
+        assert second.node.records.taken("n1/mem", "numa2-4ki") == 2 * GIB
+
+
+async def test_R16_a_record_that_cannot_be_written_is_a_sentence_and_leaves_nothing(rig, monkeypatch):
+    ref = rig.add(local_claim())
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dynamic_memory.process.durable.write", full)
+        with pytest.raises(NotReady, match=r"cannot be recorded: .*No space left on device"):
+            await rig.prepare(ref)
+    assert rig.record(ref) is None
+    assert rig.specs() == []
+    assert not (rig.folder / "metadata").exists()
+    assert len(await rig.prepare(ref)) == 1
 
 
 async def test_R20_what_a_driver_that_ends_still_prepares_keeps_its_file(rig):

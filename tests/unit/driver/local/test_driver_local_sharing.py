@@ -192,7 +192,7 @@ async def test_a_full_disk_delays_handing_on_and_ends_nothing_else(rig, monkeypa
     records = rig.driver.node.records
     update, refused = records.update, []
 
-    async def refuse(key, _change):
+    async def refuse(key, *_change):
         refused.append(key)
         raise OSError(28, "No space left on device")
 
