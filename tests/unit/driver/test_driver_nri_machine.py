@@ -158,7 +158,7 @@ class Node(RuleBasedStateMachine):
 
     def connect(self) -> None:
         async def synchronized() -> list[pb.ContainerUpdate]:
-            updates = self.plugin.synchronize(sandboxes, messages)
+            updates = await self.world.synchronize(sandboxes, messages)
             await self.plugin._repair
             return updates
 
