@@ -17,6 +17,7 @@ from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver.calls import ClaimRef, NotReady
 from dynamic_memory.driver.claims import ClaimShare
 from dynamic_memory.driver.grants import Grant, Owner, totals
+from dynamic_memory.driver.local_claims import check_other_claims
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
@@ -109,6 +110,7 @@ class Ledger:
 
         Raises:
             NotReady: it cannot be given, or not be written.
+            RefusedClaim: it is in the way of another claim of its pod.
 
         """
         try:
@@ -122,12 +124,26 @@ class Ledger:
             raise NotReady("", f"claim {entry.ref} cannot be recorded: {error}") from error
 
     async def _check(self, entry: Entry) -> None:
-        """Refuse what the node does not have, whatever the scheduler thought: the last line of defence."""
+        """Refuse what the node does not have, whatever the scheduler thought: the last line of defence.
+
+        Raises:
+            NotReady: it does not fit.
+            RefusedClaim: its pod has another claim that is in its way.
+
+        """
         if self._lacks(entry):
             # another driver may have given something back meanwhile
             await self._node.records.load()
         if why := self._lacks(entry):
             raise NotReady("", why)
+        if entry.owner is not None:
+            others = [
+                (f"{other.namespace}/{other.name}", other.owner, told.grants)
+                for other in self._node.records.owned_by(entry.owner.uid)
+                if other.owner is not None and other.uid != entry.ref.uid
+                if (told := other.prepared or other.offered) is not None
+            ]
+            check_other_claims(str(entry.ref), entry.owner, entry.prepared.grants, others)
 
     def _lacks(self, entry: Entry) -> str:
         record, slices = self._node.records.get(entry.ref.uid), self._node.local

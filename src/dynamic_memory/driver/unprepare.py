@@ -25,6 +25,7 @@ from dynamic_memory.driver.points import passed
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.records import ClaimRecord, ShareRecord
 from dynamic_memory.errors import RetryError
+from dynamic_memory.fabric.none import NoFabric
 from dynamic_memory.process import clock
 
 __all__ = ["StillHeld", "Unpreparer"]
@@ -114,6 +115,8 @@ class Unpreparer:
         record = await self._node.records.refresh(ref.uid)
         if record is not None:
             return not record.shares and bool(record.local) and (record.prepared is None or not record.prepared.tag)
+        if isinstance(self._node.fabric, NoFabric):
+            return True
         claim = await self._node.claims.read(ref.namespace, ref.name, ref.uid)
         ours = claims.our_results(claim) if claim is not None else []
         return bool(ours) and not claims.fabric_results(claim) if claim is not None else False

@@ -202,6 +202,14 @@ async def test_R14_unprepare_needs_no_api_server(rig):
     rig.api.down = True
     await rig.unprepare(ref)
     assert rig.specs() == []
+    await rig.unprepare(ref)  # the kubelet has not heard the answer
+
+
+async def test_R14_R20_a_claim_that_nobody_knows_is_unprepared_by_either_driver(rig):
+    """Without a fabric there is nothing that another process could hold of it."""
+    async with second_driver(rig) as second:
+        until = clock.monotonic() + 5
+        await second._plugin._unpreparer.unprepare(ClaimRef("app", "never", str(uuid.uuid4())), until)
 
 
 async def test_R15_the_file_goes_first_and_the_ledger_only_if_it_went(rig, monkeypatch):
@@ -264,6 +272,30 @@ async def test_a_file_that_cannot_be_restored_ends_nothing(rig, monkeypatch):
     assert rig.specs() == []
     await rig.driver._leftovers.restore_specs()
     assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "clashes"),
+    [
+        ({"app": [("one", ""), ("two", "")]}, True),
+        ({"app": [("one", ""), ("two", "mem")]}, True),
+        ({"app": [("one", "")], "other": [("two", "")]}, False),
+    ],
+)
+async def test_two_claims_of_a_container_are_not_file_systems_at_one_path(rig, containers, clashes):
+    """The one would hide the other; a device class may give the path to both."""
+    config = [parameters(fileSystem={"path": "/mnt/m"})]
+    pod = pod_body("p1", containers, claims={"one": "a", "two": "b"})
+    one, two = (rig.add(local_claim(name=name, config=config), pod=pod) for name in ("a", "b"))
+    await rig.prepare(one)
+    await rig.prepare(one)
+    if not clashes:
+        await rig.prepare(two)
+        return
+    with pytest.raises(RefusedClaim, match="claims app/a and app/b of container app both want /mnt/m"):
+        await rig.prepare(two)
+    assert rig.record(two) is None
+    assert rig.specs() == [f"dra.memory-claim-{one.uid}.json"]
 
 
 async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
