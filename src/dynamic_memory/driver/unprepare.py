@@ -125,24 +125,31 @@ class Unpreparer:
         """Give the node's own memory back: first nobody can start with it any more, then it is free."""
         node = self._node
         record = node.records.get(ref.uid)
-        await self._remove_files(ref)
-        if record is None or not record.local:
-            return
-        passed("cdi-removed")
-        await node.records.update(ref.uid, lambda found: found and found.without_local())
-        # until now the record said that a file is missing, and whoever looks at everything may have written it again
-        await self._remove_files(ref)
-        log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "local": len(record.local)})
-        passed("unprepared")
-
-    async def _remove_files(self, ref: ClaimRef) -> None:
-        node = self._node
+        took = record.local if record is not None else ()
         try:
-            await asyncio.to_thread(node.specs.remove, ref.uid)
-            if node.metadata is not None:
-                await asyncio.to_thread(node.metadata.remove, ref.uid)
+            if took:
+                await asyncio.to_thread(self._remove_files, ref)
+                passed("cdi-removed")
+            # until now the record said that a file is missing, and whoever looks at everything may have written it
+            # again; from now on another driver may prepare the claim for another pod, whose files these are then
+            await node.records.update(
+                ref.uid,
+                lambda found: found and (found.without_local() if took else found),
+                lambda left: None if left is not None and left.local else self._remove_files(ref),
+            )
         except OSError as error:
-            raise StillHeld("", f"the CDI file of claim {ref} cannot be removed: {error}") from error
+            raise StillHeld("", f"claim {ref} cannot be taken back: {error}") from error
+        if took:
+            log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "local": len(took)})
+            passed("unprepared")
+
+    def _remove_files(self, ref: ClaimRef) -> None:
+        try:
+            self._node.specs.remove(ref.uid)
+        except OSError as error:
+            raise OSError(error.errno, f"its CDI file cannot be removed: {error}") from error
+        if self._node.metadata is not None:
+            self._node.metadata.remove(ref.uid)
 
     async def _write_releasing(self, ref: ClaimRef) -> set[str]:
         """Record that the claim's shares are on their way back, before the first destructive step (rule 8)."""

@@ -238,11 +238,11 @@ async def test_a_look_at_everything_in_the_middle_of_a_release_leaves_no_file(ri
     records = rig.driver.node.records
     update = records.update
 
-    async def look_first(key, change):
+    async def look_first(key, *how):
         monkeypatch.setattr(records, "update", update)
         assert rig.specs() == [], "the file went first"
         await rig.driver._leftovers.restore_specs()
-        return await update(key, change)
+        return await update(key, *how)
 
     monkeypatch.setattr(records, "update", look_first)
     await rig.unprepare(ref)
@@ -408,6 +408,29 @@ async def test_R13_R20_two_drivers_at_the_same_time_do_not_both_give_the_last_by
         assert all(isinstance(answer, (list, NotReady)) for answer in answers)
         await second.node.records.load()
         assert second.node.records.taken("n1/mem", "numa2-4ki") == 2 * GIB
+
+
+async def test_R15_R20_an_unprepare_in_hand_takes_no_file_of_the_pod_that_follows(rig):
+    """The driver that ends has freed the claim; the next one prepares it for another pod before the first goes on."""
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.reserve("p2", name="near")
+    async with second_driver(rig) as second:
+        records = rig.driver.node.records
+        update, given = records.update, []
+
+        async def and_the_other_driver_prepares(key, *how):
+            record = await update(key, *how)
+            if record is None and not given:
+                given.append(await second._plugin._preparer.prepare(ref, clock.monotonic() + 5))
+            return record
+
+        records.update = and_the_other_driver_prepares
+        await rig.unprepare(ref)
+        assert given
+        assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+        assert [path.name for path in (rig.folder / "metadata").iterdir()] == [ref.uid]
 
 
 async def test_R16_a_record_that_cannot_be_written_is_a_sentence_and_leaves_nothing(rig, monkeypatch):
