@@ -42,6 +42,7 @@ class NodeLock:
         self._poll = poll
         self._descriptor = -1
         self._name = ""
+        self._text: str | None = None
         self.held = False
 
     def holder(self) -> str:
@@ -52,14 +53,16 @@ class NodeLock:
 
     def tell(self, text: str) -> None:
         """Let other processes know something of this one, while it holds the lock; one line."""
-        if not self.held:
+        if not self.held or text == self._text:
             return
         head = f"{self._name}\n".encode()
+        self._text = None
         try:
             # what was told before goes first, so that nobody ever reads a mixture of both
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, head, 0)
             os.pwrite(self._descriptor, f"{text}\n".encode(), len(head))
+            self._text = text
         except OSError as error:
             log.warning("other drivers of this node cannot be told of this one", extra={"error": str(error)})
 
@@ -90,7 +93,7 @@ class NodeLock:
                 waiting()
             while not _try(descriptor):
                 await clock.sleep(self._poll)
-            self.held, self._descriptor, self._name = True, descriptor, name
+            self.held, self._descriptor, self._name, self._text = True, descriptor, name, None
             self.tell("")
             yield
         finally:
