@@ -107,12 +107,14 @@ class LedgerLock:
     Args:
         path: the file; it is made if it is missing and never removed.
         poll: seconds between two tries while another process has it.
+        patience: seconds until a process is told that it does not get it; a process that has it may be stopped.
 
     """
 
-    def __init__(self, path: Path, *, poll: float = 0.005) -> None:
+    def __init__(self, path: Path, *, poll: float = 0.005, patience: float = 10.0) -> None:
         self._path = path
         self._poll = poll
+        self._patience = patience
         self._mark = secrets.token_hex(8).encode()
         self._within = asyncio.Lock()
 
@@ -124,14 +126,18 @@ class LedgerLock:
             read_again: called before the block if another process has held it since this one did.
 
         Raises:
+            TimeoutError: another process does not let go of it.
             OSError: the file cannot be made or written.
 
         """
         async with self._within:
+            until = clock.monotonic() + self._patience
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 while not _try(descriptor):
+                    if clock.monotonic() >= until:
+                        raise TimeoutError(f"another driver of this node does not let go of {self._path}")
                     await clock.sleep(self._poll)
                 if os.pread(descriptor, len(self._mark), 0) != self._mark:
                     await read_again()

@@ -106,6 +106,10 @@ async def test_the_ledgers_lock_of_a_killed_process_is_free_and_what_it_wrote_is
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05), lock.hold(read_again):
                 pytest.fail("two holders")
+        hasty = LedgerLock(path, patience=0.05)
+        with pytest.raises(TimeoutError, match="another driver of this node does not let go"):
+            async with asyncio.timeout(20), hasty.hold(read_again):
+                pytest.fail("two holders")
     finally:
         process.kill()
         process.communicate()
