@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -19,11 +19,11 @@ from prometheus_client import Counter
 
 from dynamic_memory.driver import nri_claims, nri_messages
 from dynamic_memory.driver.nri_claims import NotGranted, recognise
+from dynamic_memory.driver.nri_ledger import PreparedClaims
 from dynamic_memory.driver.nri_plan import Facts, NoHome, plan_container
 from dynamic_memory.driver.nri_pods import Held, LivePod, LivePods
-from dynamic_memory.driver.records import ClaimRecord, Records
-from dynamic_memory.driver.settings import ClaimSettings, RequestSettings, settings_of
-from dynamic_memory.errors import DynamicMemoryError
+from dynamic_memory.driver.records import Records
+from dynamic_memory.driver.settings import ClaimSettings, RequestSettings
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.nri.errors import Refused
 from dynamic_memory.nri.events import Runtime
@@ -59,10 +59,9 @@ class MemoryPlugin:
     """
 
     def __init__(self, records: Records, cgroups: PodCgroups | None = None) -> None:
-        self._records = records
+        self._claims = PreparedClaims(records)
         self._pods = LivePods(cgroups)
         self._shows_cdi = self._has_policy = False
-        self._settings: dict[str, tuple[ClaimRecord, ClaimSettings | None]] = {}
         self._repair: asyncio.Task[None] | None = None
 
     @property
@@ -96,11 +95,7 @@ class MemoryPlugin:
         """Learn what exists, and mend what differs (a container was started or changed while nobody was connected)."""
         self._pods.clear()
         of_sandbox: dict[str, LivePod] = {}
-        owned: dict[str, list[ClaimSettings]] = {}
-        for record in self._records.all():
-            claim = self._claim(record.uid)
-            if claim is not None and claim.owner is not None:
-                owned.setdefault(claim.owner.uid, []).append(claim)
+        owned = self._claims.by_owner()
         for pod in pods:
             live = self._add(pod)
             # its containers may have ended while nobody was told
@@ -182,10 +177,10 @@ class MemoryPlugin:
 
     def _create(self, pod: PodSandbox, container: Container) -> CreateContainerResponse | None:
         told = self._told(pod.uid, container)
-        owned = list(self._owned(pod.uid))
+        owned = list(self._claims.owned_by(pod.uid))
         native = nri_messages.native_of(container.linux.resources)
         live = self._add(pod)
-        claims = recognise(told, self._claim, owned) if owned or nri_claims.says_anything(told) else []
+        claims = recognise(told, self._claims.get, owned) if owned or nri_claims.says_anything(told) else []
         held = Held(id=container.id, claims=tuple(claims), native=native)
         if not claims:
             self._pods.hold(live, container.name, held)
@@ -214,7 +209,7 @@ class MemoryPlugin:
             read: set[str] = set()
             while refused.claim not in read and len(read) < nri_claims.MAX_CLAIMS:
                 read.add(refused.claim)
-                if not await self._read(refused.claim):
+                if not await self._claims.read(refused.claim):
                     break
                 try:
                     return self._create(pod, container)
@@ -246,8 +241,8 @@ class MemoryPlugin:
         for _ in range(nri_claims.MAX_CLAIMS):
             if refused.claim not in read:
                 read.add(refused.claim)
-                await self._read(refused.claim)
-            owned = list(self._owned(live.uid))
+                await self._claims.read(refused.claim)
+            owned = list(self._claims.owned_by(live.uid))
             live.managed = live.managed or bool(owned)
             try:
                 return self._found(live, container, owned)
@@ -266,15 +261,6 @@ class MemoryPlugin:
             log.warning("a container differs from its claims", extra={"pod": live.uid, "container": container.name})
             updates.append(update)
 
-    async def _read(self, claim: str) -> bool:
-        """Read a record that this process has not seen, or not of late; tell whether that was possible."""
-        try:
-            await self._records.refresh(claim)
-        except (DynamicMemoryError, OSError) as error:
-            log.warning("a record could not be read", extra={"claim": claim, "why": str(error)})
-            return False
-        return True
-
     def _found(self, live: LivePod, container: Container, owned: Sequence[ClaimSettings]) -> ContainerUpdate | None:
         """Take note of a container that exists; return how it has to change.
 
@@ -286,7 +272,7 @@ class MemoryPlugin:
         claims: list[RequestSettings] = []
         if owned or nri_claims.says_anything(told):
             try:
-                claims = recognise(told, self._claim, owned)
+                claims = recognise(told, self._claims.get, owned)
             except NotGranted:
                 raise
             except Refused as refused:
@@ -346,20 +332,3 @@ class MemoryPlugin:
             env=[entry for entry in container.env if entry.startswith(nri_claims.PREFIXES)],
             shows_cdi=self._shows_cdi,
         )
-
-    def _claim(self, uid: str) -> ClaimSettings | None:
-        """Return a prepared claim, made from its record once."""
-        record = self._records.get(uid)
-        if record is None:
-            self._settings.pop(uid, None)
-            return None
-        known = self._settings.get(uid)
-        if known is None or known[0] is not record:
-            known = self._settings[uid] = (record, settings_of(record))
-        return known[1]
-
-    def _owned(self, pod: str) -> Iterator[ClaimSettings]:
-        for record in self._records.owned_by(pod):
-            claim = self._claim(record.uid)
-            if claim is not None:
-                yield claim

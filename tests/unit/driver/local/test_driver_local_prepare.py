@@ -21,7 +21,7 @@ from dynamic_memory.driver.calls import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.claims import RefusedClaim
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.kube.errors import Unavailable
-from dynamic_memory.process import clock
+from dynamic_memory.process import clock, durable
 
 pytestmark = pytest.mark.looptime
 
@@ -408,6 +408,73 @@ async def test_R13_R20_two_drivers_at_the_same_time_do_not_both_give_the_last_by
         assert all(isinstance(answer, (list, NotReady)) for answer in answers)
         await second.node.records.load()
         assert second.node.records.taken("n1/mem", "numa2-4ki") == 2 * GIB
+
+
+async def test_R16_a_disk_that_fills_up_on_the_way_leaves_a_ledger_that_is_true(rig, monkeypatch):
+    """Neither can the file be written nor the record be put back; what the index says is what the disk says."""
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    rig.driver.node.metadata = None  # what is recorded differs
+    write = durable.write
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    def once(path, data):
+        write(path, data)
+        monkeypatch.setattr(durable, "write", full)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.driver.node.specs, "write", full)
+        monkeypatch.setattr(durable, "write", once)
+        with pytest.raises(NotReady, match="No space left"):
+            await rig.prepare(ref)
+    monkeypatch.setattr(durable, "write", write)
+    known = rig.record(ref)
+    assert await rig.driver.node.records.refresh(ref.uid) == known
+    await rig.prepare(ref)
+    assert spec(rig, ref) == json.loads(rig.record(ref).prepared.spec)
+    await rig.unprepare(ref)
+    assert (rig.record(ref), rig.specs()) == (None, [])
+
+
+async def test_adminAccess_is_refused_since_nothing_is_counted_for_it(rig):
+    with pytest.raises(RefusedClaim, match="request mem asks for adminAccess"):
+        await rig.prepare(rig.add(local_claim(result(adminAccess=True))))
+    assert rig.specs() == []
+
+
+async def test_R7_two_calls_for_a_claim_at_the_same_time_have_one_answer(rig):
+    """And a third one that the kubelet gives up does not disturb them."""
+    ref, plugin = rig.add(local_claim()), rig.driver._plugin
+    calls = [asyncio.ensure_future(plugin._one(ref, clock.monotonic() + 30, plugin._prepare)) for _ in range(3)]
+    await asyncio.sleep(0)
+    calls[1].cancel()
+    await asyncio.wait(calls)
+    assert calls[1].cancelled()
+    (one, error), other = calls[0].result(), calls[2].result()
+    assert (len(one), error) == (1, "")
+    assert other == (one, "")
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+    assert len(plugin._locks) == 0
+
+
+async def test_a_claim_that_was_made_anew_under_its_name_is_another_one(rig):
+    """The kubelet has not given the first one back yet."""
+    first = rig.add(local_claim(result(device="numa2-4ki", size="1536Mi")))
+    await rig.prepare(first)
+    rig.api.delete_claim("near")
+    second = rig.add(local_claim(result(device="numa2-4ki", size="1536Mi"), pods=("p2",)))
+    assert (first.name, first.uid) != (second.name, second.uid)
+    with pytest.raises(NotPrepared, match="does not exist"):
+        await rig.prepare(first)
+    with pytest.raises(NotReady, match="are prepared for others"):
+        await rig.prepare(second)
+    await rig.unprepare(first)
+    await rig.prepare(second)
+    assert rig.specs() == [f"dra.memory-claim-{second.uid}.json"]
+    await rig.unprepare(first)
+    assert rig.specs() == [f"dra.memory-claim-{second.uid}.json"], "an Unprepare that is late is about the first"
 
 
 async def test_R15_R20_an_unprepare_in_hand_takes_no_file_of_the_pod_that_follows(rig):
