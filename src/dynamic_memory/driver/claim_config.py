@@ -100,7 +100,8 @@ def resolve(configs: Iterable[DeviceAllocationConfiguration], request: str, defa
                 continue
             said = _decode(config.opaque.parameters, f"config[{number}].opaque.parameters")
             found = RequestConfig(
-                mode=said.mode or found.mode, path=said.file_system.path if said.file_system else found.path
+                mode=said.mode or found.mode,
+                path=said.file_system.path.rstrip("/") if said.file_system else found.path,
             )
     return found
 

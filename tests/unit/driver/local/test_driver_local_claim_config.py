@@ -76,6 +76,14 @@ async def test_a_configuration_of_another_form_is_refused(rig, body):
     assert rig.specs() == []
 
 
+async def test_a_slash_at_the_end_is_no_other_path(rig):
+    one, two = (parameters(fileSystem={"path": path}) for path in ("/mnt/m", "/mnt/m/"))
+    one["requests"], two["requests"] = ["a"], ["b"]
+    ref = rig.add(local_claim(result("a"), result("b"), config=[one, two]))
+    with pytest.raises(RefusedClaim, match="requests a and b both want /mnt/m"):
+        await rig.prepare(ref)
+
+
 async def test_memory_as_a_file_system_has_the_claimed_size_and_node(rig):
     config = [parameters(fileSystem={"path": "/mnt/dynamic-memory"})]
     ref = rig.add(local_claim(result(), result(device="numa2-4ki", size="1Gi"), config=config))
