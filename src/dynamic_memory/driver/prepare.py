@@ -150,8 +150,8 @@ class Preparer:
             before = {(grant.device, grant.share_id) for grant in record.local}
             if before == {(result.device, result.share_id or "") for result in results}:
                 return record.local
-        if not local.devices:
-            await local.read()
+        if not local.devices or not self._node.active:
+            await local.read()  # who leads does so now and then, to publish it
         return local_claims.grants_of(claim, self._node.name, local.devices, local.config.mode)
 
     async def _owner(self, ref: ClaimRef, claim: ResourceClaim) -> Owner:

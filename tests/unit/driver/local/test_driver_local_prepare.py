@@ -395,6 +395,17 @@ async def test_R13_R20_what_one_driver_has_given_the_other_one_does_not_give(rig
         assert rig.driver is first
 
 
+async def test_R13_R20_a_driver_that_does_not_lead_looks_at_the_machine_as_it_is_now(rig):
+    """It may wait for long, and nobody publishes for it what changes."""
+    ref = rig.add(local_claim(result(device="numa0-2mi", size="64Mi")))
+    async with second_driver(rig) as second:
+        set_pages(rig.root, 0, 2 * MIB, 16)
+        with pytest.raises(NotReady, match="device numa0-2mi has 33554432 bytes"):
+            await second._plugin._preparer.prepare(ref, clock.monotonic() + 5)
+        set_pages(rig.root, 0, 2 * MIB, 64)
+        assert len(await second._plugin._preparer.prepare(ref, clock.monotonic() + 5)) == 1
+
+
 async def test_R13_R20_two_drivers_at_the_same_time_do_not_both_give_the_last_bytes(rig):
     refs = [
         rig.add(local_claim(result(device="numa2-4ki", size="1Gi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(8)
