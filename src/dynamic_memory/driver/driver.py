@@ -230,6 +230,7 @@ class Driver:
                 self._nri.taken_over()
             await self.node.records.load()
             await self._leftovers.sweep_sockets()
+            await self._leftovers.sweep_records()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
             await self._leftovers.forget_stale()

@@ -44,6 +44,13 @@ class Leftovers:
         except OSError as error:
             log.warning("sockets of drivers that were killed cannot be removed", extra={"error": str(error)})
 
+    async def sweep_records(self) -> None:
+        """Remove halves of records."""
+        try:
+            await self._node.records.sweep()
+        except OSError as error:
+            log.warning("halves of records cannot be removed", extra={"error": str(error)})
+
     async def prune_specs(self) -> None:
         """Remove CDI files that no record tells of; a driver that ends may still be writing both, the record first."""
 

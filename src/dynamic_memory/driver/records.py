@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 STRIPES = 16
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,127}")
+PARTIAL = re.compile(rf"\.(?P<key>{KEY.pattern})\.json\.[0-9]+-[0-9a-f]+\.tmp")
+"""What `durable.write` calls a record that is not whole yet."""
 ORPHAN_PREFIX = "orphan-"
 
 
@@ -197,6 +199,15 @@ class Records:
                 found |= await asyncio.to_thread(self._read_each, keys)
             self._replace(found)
 
+    async def sweep(self) -> None:
+        """Remove what writers left that were killed in the middle of it.
+
+        Raises:
+            OSError: something cannot be removed.
+
+        """
+        await asyncio.to_thread(self._sweep)
+
     def get(self, key: str) -> ClaimRecord | None:
         """Return the record of a claim UID (or orphan key), as last read or written by this process."""
         return self._by_key.get(key)
@@ -293,6 +304,13 @@ class Records:
             else:
                 log.warning("not a record, and left alone", extra={"path": str(path)})
         return found
+
+    def _sweep(self) -> None:
+        for path in self._folder.glob(".*.tmp"):
+            found = PARTIAL.fullmatch(path.name)
+            if found is not None:
+                with self._locked(found["key"]):  # so nobody writes it now
+                    path.unlink(missing_ok=True)
 
     def _read_each(self, keys: list[str]) -> dict[str, ClaimRecord | None]:
         return {key: self._read(key) for key in keys}
