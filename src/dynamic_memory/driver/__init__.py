@@ -3,8 +3,9 @@
 
 Pure: `claims` (what a claim asks of this node), `planner` (which step comes next), `reactions` (what an error means),
 `conditions`, `devices` (the window devices). Around them: `records` (durable), `view` (the fabric as the service tells
-it), `actions` (one step carried out), `reconciler` (the loop), `prepare` and `unprepare` (what the kubelet calls),
-`cdi`, `plugin` and `registration` (its sockets), `windows` (own slices), `driver` (all of it), `role` (its process).
+it), `actions` (one step carried out), `reconciler` (the loop), `prepare` and `unprepare` (what the kubelet calls, with
+`calls`, `arrival` and `ledger`), `cdi`, `plugin` and `registration` (its sockets), `windows` (own slices), `driver`
+(all of it), `role` (its process).
 """
 
 __all__: list[str] = []

@@ -18,6 +18,7 @@ field on its own. The JSON schema (`schema()`) is generated from these types. Pu
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ __all__ = ["FileSystem", "MemoryConfig", "RequestConfig", "resolve", "schema"]
 VERSION = f"{DOMAIN}/v1"
 KIND = "MemoryConfig"
 FORBIDDEN = ("/proc", "/sys", "/dev")
+PATH = r"^/[A-Za-z0-9._/-]+$"
 
 
 class FileSystem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ class FileSystem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path: Annotated[
         str,
         msgspec.Meta(
-            pattern=r"^/[A-Za-z0-9._/-]+$",
+            pattern=PATH,
             max_length=255,
             description="Where the container finds the file system: an absolute path.",
             examples=["/mnt/dynamic-memory"],
@@ -98,7 +100,8 @@ def resolve(configs: Iterable[DeviceAllocationConfiguration], request: str, defa
                 continue
             said = _decode(config.opaque.parameters, f"config[{number}].opaque.parameters")
             found = RequestConfig(
-                mode=said.mode or found.mode, path=said.file_system.path if said.file_system else found.path
+                mode=said.mode or found.mode,
+                path=said.file_system.path.rstrip("/") if said.file_system else found.path,
             )
     return found
 
@@ -118,6 +121,8 @@ def _decode(parameters: Any, path: str) -> MemoryConfig:
         where = config.file_system.path
         plain = posixpath.normpath(where)
         reserved = any(plain == folder or plain.startswith(f"{folder}/") for folder in FORBIDDEN)
-        if plain != where.rstrip("/") or plain == "/" or reserved:
+        # `$` is also before a newline at the end, and `normpath` keeps two slashes at the beginning
+        odd = re.fullmatch(PATH, where) is None or where.startswith("//")
+        if odd or plain != where.rstrip("/") or plain == "/" or reserved:
             raise InvalidInput(f"{path}.fileSystem.path", "an absolute path without .., not of the system", where)
     return config

@@ -21,7 +21,7 @@ from dynamic_memory.driver.enforcement import Enforcement
 from dynamic_memory.driver.health import Condition
 from dynamic_memory.driver.leftovers import Leftovers
 from dynamic_memory.driver.local_slices import LocalSlices
-from dynamic_memory.driver.lock import NodeLock
+from dynamic_memory.driver.lock import LedgerLock, NodeLock
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.nri_link import NriLink
@@ -91,6 +91,7 @@ class Driver:
             reporter=Reporter(kube, claims, EventRecorder(kube, "dynamic-memory-driver", name)),
             specs=Specs(Path(config.cdi_dir)),
             queue=WorkQueue(),
+            ledger=LedgerLock(state / "locks" / "ledger"),
             holder=self._lock.holder,
         )
         if config.local is not None:
@@ -122,6 +123,7 @@ class Driver:
         self._runtime_changed = asyncio.Event()
         if self._nri is not None:
             self._nri.changed = self._runtime_changed.set
+            self._nri.tell, self._nri.told = self._lock.tell, self._lock.told
         preparer = Preparer(self.node)
         self._owners = Owners(self.node, preparer, self._pod_lives)
         self._reconciler = Reconciler(self.node)
@@ -228,6 +230,7 @@ class Driver:
                 self._nri.taken_over()
             await self.node.records.load()
             await self._leftovers.sweep_sockets()
+            await self._leftovers.sweep_records()
             before = reboot.attached_before(self.node)
             reboot.withdraw_specs(self.node, before)
             await self._leftovers.forget_stale()

@@ -13,7 +13,8 @@ A claim needs something of the node for what it asks:
 
 Where the node lacks it (a gap) the claim is refused with the sentence that says why and how to mend it, and all others
 are given: the driver never stands still because of a node's runtime. While the connection to a runtime that has NRI is
-lost, for a minute at most, all claims wait: what starts in between would start without its placement.
+lost, for a minute at most, all claims wait: what starts in between would start without its placement. A driver that
+does not lead goes by the connection of the one that does.
 """
 
 from __future__ import annotations
@@ -24,18 +25,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from prometheus_client import Gauge
 
 from dynamic_memory.driver.config import DriverConfig
 from dynamic_memory.driver.grants import Grant, Mode
 from dynamic_memory.driver.local_devices import LocalDevice
-from dynamic_memory.driver.nri_link import NriLink
+from dynamic_memory.driver.nri_link import Link, NriLink
 from dynamic_memory.host.node_facts import read_facts
 from dynamic_memory.host.preflight import Check, Finding, Verdict, findings
 from dynamic_memory.process.readiness import Readiness
 
-__all__ = ["Enforcement", "Link", "Need", "gaps_of", "needs_of"]
+__all__ = ["Enforcement", "Need", "gaps_of", "needs_of"]
 
 log = logging.getLogger(__name__)
 
@@ -61,25 +61,6 @@ class Need(enum.StrEnum):
     """Containers are placed, limited, and refused if the claim is not theirs."""
     HUGEPAGES = "hugepages"
     """Limits of huge pages reach the containers."""
-
-
-class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """The connection to the container runtime, as far as it matters here.
-
-    Attributes:
-        wanted: the configuration has `nri`.
-        lost: why it is not there for the moment.
-        absent: why there is no NRI, or none that works.
-        off: nobody listens: it is off, or the runtime has none.
-        runtime: name of the runtime, while it is connected.
-
-    """
-
-    wanted: bool
-    lost: str = ""
-    absent: str = ""
-    off: bool = True
-    runtime: str = ""
 
 
 def needs_of(grants: Sequence[Grant]) -> dict[Need, Grant]:
@@ -121,8 +102,8 @@ def gaps_of(found: Sequence[Finding], link: Link, *, real: bool = True) -> dict[
         cdi, hugetlb = bad.get(Check.RUNTIME_CDI), bad.get(Check.RUNTIME_HUGETLB)
         if cdi is not None:
             gaps.setdefault(Need.DEVICES, []).append(cdi.text)
-        # a file that cannot be read may say anything, and the default of containerd is bad; a runtime that is there and
-        # has no name is connected to another process of the driver, and may be containerd
+        # a file that cannot be read may say anything, and the default of containerd is bad, which a runtime without a
+        # name may be
         there = link.wanted and not link.lost and not link.absent
         if hugetlb is not None and (hugetlb.verdict is Verdict.REFUSED or there):
             gaps.setdefault(Need.HUGEPAGES, []).append(hugetlb.text)
@@ -225,14 +206,4 @@ class Enforcement:
         return looks and self._link is not None and self._link.unknown
 
     def _connection(self) -> Link:
-        if self._link is None:
-            return Link(wanted=False)
-        why, runtime = self._link.why_not(), self._link.runtime
-        absent = bool(why) and self._link.absent
-        return Link(
-            wanted=True,
-            lost="" if absent else why,
-            absent=why if absent else "",
-            off=self._link.nobody,
-            runtime=runtime.name if runtime is not None else "",
-        )
+        return Link(wanted=False) if self._link is None else self._link.state()

@@ -44,18 +44,29 @@ class Leftovers:
         except OSError as error:
             log.warning("sockets of drivers that were killed cannot be removed", extra={"error": str(error)})
 
+    async def sweep_records(self) -> None:
+        """Remove halves of records."""
+        try:
+            await self._node.records.sweep()
+        except OSError as error:
+            log.warning("halves of records cannot be removed", extra={"error": str(error)})
+
     async def prune_specs(self) -> None:
         """Remove CDI files that no record tells of; a driver that ends may still be writing both, the record first."""
 
         def told() -> set[str]:
             return {record.uid for record in self._node.records.all() if record.prepared or record.offered}
 
-        found = await asyncio.to_thread(self._node.specs.found)
-        for uid in {*found.values()} - {"", *told()}:
-            with contextlib.suppress(InvalidInput):  # the name of no claim of ours
-                await self._node.records.refresh(uid)
-        for name in self._node.specs.prune(told(), found):
-            log.info("stale CDI file removed", extra={"file": name})
+        try:
+            found = await asyncio.to_thread(self._node.specs.found)
+            for uid in {*found.values()} - {"", *told()}:
+                with contextlib.suppress(InvalidInput):  # the name of no claim of ours
+                    await self._node.records.refresh(uid)
+            for name in self._node.specs.prune(told(), found):
+                log.info("stale CDI file removed", extra={"file": name})
+        except OSError as error:
+            # no container is given them; the next driver that leads tries again
+            log.warning("stale CDI files cannot be removed", extra={"error": str(error)})
 
     async def restore_specs(self) -> None:
         """Write the CDI files of the node's own memory that are missing: a reboot removes all of them (tmpfs).
@@ -87,7 +98,13 @@ class Leftovers:
                 continue
             if self._node.claims.get(record.uid) is None:
                 log.warning("nobody knows this claim any more", extra={"uid": record.uid, "claim": record.name})
-                self._node.specs.remove(record.uid)
-                if self._node.metadata is not None:
-                    self._node.metadata.remove(record.uid)
-                await self._node.records.update(record.key, lambda found: found and found.without_local())
+                try:
+                    await self._forget(record)
+                except OSError as error:
+                    log.warning("what it took stays taken", extra={"uid": record.uid, "error": str(error)})
+
+    async def _forget(self, record: ClaimRecord) -> None:
+        self._node.specs.remove(record.uid)
+        if self._node.metadata is not None:
+            self._node.metadata.remove(record.uid)
+        await self._node.records.update(record.key, lambda found: found and found.without_local())

@@ -9,7 +9,7 @@ of one claim do not share anything. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dynamic_memory.api import names
 from dynamic_memory.api.core import Container, Pod
@@ -21,10 +21,12 @@ from dynamic_memory.driver.local_devices import LocalDevice
 from dynamic_memory.errors import InvalidInput
 from dynamic_memory.quantity import Quantity, format_bytes
 
-__all__ = ["check_paths", "grants_of", "local_results", "owner_of"]
+__all__ = ["check_other_claims", "check_paths", "grants_of", "local_results", "owner_of"]
 
 POD_CLAIM_NAME = "resource.kubernetes.io/pod-claim-name"
 SIDECAR = "Always"
+Claimed = tuple[str, Owner, Sequence[Grant]]
+"""A claim for people, its pod, and what it was given."""
 
 
 def local_results(claim: ResourceClaim, node: str) -> list[DeviceRequestAllocationResult]:
@@ -164,3 +166,35 @@ def check_paths(grants: Sequence[Grant]) -> None:
                 f"request {grant.request}: devices {first.device} and {grant.device} have pages of different sizes, "
                 f"which cannot be one file system ({grant.path})"
             )
+
+
+def check_other_claims(one: str, owner: Owner, grants: Sequence[Grant], others: Iterable[Claimed]) -> None:
+    """Refuse a file system that would hide that of another claim, or be hidden by it.
+
+    Args:
+        one: the claim, for people.
+        owner: its pod.
+        grants: what it is given.
+        others: the claims that the pod has besides.
+
+    Raises:
+        RefusedClaim: a container would have two at one path.
+
+    """
+    mine = _mounts(owner, grants)
+    for other, other_owner, other_grants in others:
+        for container, path in sorted(mine & _mounts(other_owner, other_grants)):
+            raise RefusedClaim(
+                f"claims {other} and {one} of container {container} both want {path}: give one of them another path"
+            )
+
+
+def _mounts(owner: Owner, grants: Sequence[Grant]) -> set[tuple[str, str]]:
+    """Return the containers of a pod and the paths at which they have file systems."""
+    return {
+        (container, grant.path)
+        for grant in grants
+        if grant.path
+        for request in ("", grant.request)
+        for container in owner.containers.get(request, ())
+    }

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from dynamic_memory.driver.cdi import Specs
 from dynamic_memory.driver.config import Timing
 from dynamic_memory.driver.grants import Grant, Mode
 from dynamic_memory.driver.local_slices import LocalSlices
+from dynamic_memory.driver.lock import LedgerLock
 from dynamic_memory.driver.metadata import MetadataFiles
 from dynamic_memory.driver.progress import Progress
 from dynamic_memory.driver.records import Records
@@ -39,7 +39,7 @@ class Node:
         names_of: namespace and name of claims that the kubelet spoke of, by UID.
         local: the node's own memory; None if this driver leaves it to others.
         calls: held while one claim is prepared, unprepared or handed on, by UID.
-        ledger: held while what is taken of the node's own memory is added up and recorded.
+        ledger: held while what is taken of the node's own memory is added up and recorded, by whichever driver.
         metadata: files that describe devices inside containers; None if they are not wanted.
         unenforced: why containers cannot be held to a claim at present, by what it gives; empty if they can, or need
             not be.
@@ -58,6 +58,7 @@ class Node:
     reporter: Reporter
     specs: Specs
     queue: WorkQueue
+    ledger: LedgerLock
     progress: Progress = field(default_factory=Progress)
     active: bool = False
     holder: Callable[[], str] = str
@@ -67,7 +68,6 @@ class Node:
     metadata: MetadataFiles | None = None
     unenforced: Callable[[Sequence[Grant]], str] = lambda _given: ""
     calls: KeyedLocks = field(default_factory=KeyedLocks)
-    ledger: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def default_mode(self) -> Mode:

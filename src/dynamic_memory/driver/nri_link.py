@@ -5,15 +5,21 @@ A runtime without its plugin starts containers all the same. So Prepare refuses 
 what the plugin must know of the node is read before it connects, never while a container waits. Where there is no
 socket and there has been no connection, or where no connection came about for a minute, that is a state to live with
 (see `enforcement`), not one to wait out.
+
+Of two drivers on a node only the one that leads connects: two plugins would set the same field of a container. It tells
+the other one how its connection is (see `lock`), and as long as it has told nothing the other one gives nothing: an
+earlier version of the driver tells nothing at all, and one that was killed does not tell any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from prometheus_client import Counter, Gauge
 
 from dynamic_memory.driver.config import NriConfig
@@ -26,12 +32,11 @@ from dynamic_memory.host.mounts import cgroup_mounts, parse_mountinfo
 from dynamic_memory.host.node_facts import read_mounts
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.host.topology import TopologyReader
-from dynamic_memory.nri.events import Runtime
 from dynamic_memory.nri.stub import Stub
 from dynamic_memory.process import clock
 from dynamic_memory.process.readiness import Readiness
 
-__all__ = ["NriLink"]
+__all__ = ["Link", "NriLink"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,25 @@ LOOK_AGAIN = 10.0
 GONE = 60.0
 """Seconds without a connection after which it is not waited for any more: a runtime restarts in less."""
 MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A connection to the container runtime, as far as it matters to claims; as JSON also what drivers tell each other.
+
+    Attributes:
+        wanted: the configuration has `nri`.
+        lost: why it is not there for the moment.
+        absent: why there is no NRI, or none that works.
+        off: nobody listens: it is off, or the runtime has none.
+        runtime: name of the runtime, while it is connected.
+
+    """
+
+    wanted: bool
+    lost: str = ""
+    absent: str = ""
+    off: bool = True
+    runtime: str = ""
 
 
 class NriLink:
@@ -83,6 +107,10 @@ class NriLink:
         """Whether nobody listened when it was last tried."""
         self.changed: Callable[[], None] = lambda: None
         """Called when anything of the connection may have changed."""
+        self.tell: Callable[[str], None] = lambda _text: None
+        """How other drivers of the node come to know of this one's connection."""
+        self.told: Callable[[], str] = lambda: ""
+        """What the driver that leads told."""
         self._reader = TopologyReader(root)
         if whole:
             self._cgroups = PodCgroups(read_mounts(root, config.cgroup_root), root)
@@ -99,16 +127,38 @@ class NriLink:
         )
         self._why = "the runtime has not been connected yet"
 
+    def state(self) -> Link:
+        """Return how the connection is: this process's own, or that of the driver that leads."""
+        if self._another:
+            return self._state_of_another()
+        why, runtime = self._why, self.stub.runtime
+        absent = bool(why) and self._absent
+        return Link(
+            wanted=True,
+            lost="" if absent else why,
+            absent=why if absent else "",
+            off=self.nobody,
+            runtime=runtime.name if runtime is not None else "",
+        )
+
+    def _state_of_another(self) -> Link:
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(self.told(), type=Link)
+        if not self._socket.exists():
+            return Link(wanted=True, absent=self._nobody())
+        return Link(
+            wanted=True, lost="the driver that leads on this node has not told that it is connected to the runtime"
+        )
+
     def why_not(self) -> str:
         """Return why containers cannot be held to their claims now; empty if they can."""
-        if self._another:
-            return self._nobody() if self.absent else ""
-        return self._why
+        state = self.state()
+        return state.lost or state.absent
 
     @property
     def absent(self) -> bool:
         """Whether there is no NRI, or none that works, and it is not to be waited for."""
-        return not self._socket.exists() if self._another else self._absent
+        return bool(self.state().absent)
 
     @property
     def never(self) -> bool:
@@ -120,15 +170,10 @@ class NriLink:
         """Whether this process cannot tell yet whether there is NRI that works."""
         return not (self._another or self._ever or self._absent)
 
-    @property
-    def runtime(self) -> Runtime | None:
-        """The runtime, while it is connected."""
-        return self.stub.runtime
-
     def left_to_another(self) -> None:
         """Take note that another process of the driver is the one that is connected."""
-        self._another, self.nobody = True, not self._socket.exists()
-        self._ready.set("nri", True, degraded=self.why_not())
+        self._another = True
+        self._ready.set("nri", True, degraded=self.state().absent)
         self.changed()
 
     def taken_over(self) -> None:
@@ -202,6 +247,7 @@ class NriLink:
             self._ready.set("nri", True, degraded=self._why)
         else:
             self._ready.set("nri", connected, self._why)
+        self.tell(msgspec.json.encode(self.state()).decode())
         self.changed()
 
     def _nobody(self) -> str:

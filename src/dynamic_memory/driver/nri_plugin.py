@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -19,11 +19,11 @@ from prometheus_client import Counter
 
 from dynamic_memory.driver import nri_claims, nri_messages
 from dynamic_memory.driver.nri_claims import NotGranted, recognise
+from dynamic_memory.driver.nri_ledger import PreparedClaims
 from dynamic_memory.driver.nri_plan import Facts, NoHome, plan_container
 from dynamic_memory.driver.nri_pods import Held, LivePod, LivePods
-from dynamic_memory.driver.records import ClaimRecord, Records
-from dynamic_memory.driver.settings import ClaimSettings, RequestSettings, settings_of
-from dynamic_memory.errors import DynamicMemoryError
+from dynamic_memory.driver.records import Records
+from dynamic_memory.driver.settings import ClaimSettings, RequestSettings
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.nri.errors import Refused
 from dynamic_memory.nri.events import Runtime
@@ -59,10 +59,9 @@ class MemoryPlugin:
     """
 
     def __init__(self, records: Records, cgroups: PodCgroups | None = None) -> None:
-        self._records = records
+        self._claims = PreparedClaims(records)
         self._pods = LivePods(cgroups)
         self._shows_cdi = self._has_policy = False
-        self._settings: dict[str, tuple[ClaimRecord, ClaimSettings | None]] = {}
         self._repair: asyncio.Task[None] | None = None
 
     @property
@@ -90,36 +89,35 @@ class MemoryPlugin:
                 "the runtime has no memory policies: fabric memory is not preferred", extra={"runtime": str(runtime)}
             )
 
-    def synchronize(self, pods: Sequence[PodSandbox], containers: Sequence[Container]) -> list[ContainerUpdate]:
+    def synchronize(
+        self, pods: Sequence[PodSandbox], containers: Sequence[Container]
+    ) -> list[ContainerUpdate] | Coroutine[Any, Any, list[ContainerUpdate]]:
         """Learn what exists, and mend what differs (a container was started or changed while nobody was connected)."""
         self._pods.clear()
-        of_sandbox: dict[str, tuple[PodSandbox, LivePod]] = {}
-        owned: dict[str, list[ClaimSettings]] = {}
-        for record in self._records.all():
-            claim = self._claim(record.uid)
-            if claim is not None and claim.owner is not None:
-                owned.setdefault(claim.owner.uid, []).append(claim)
+        of_sandbox: dict[str, LivePod] = {}
+        owned = self._claims.by_owner()
         for pod in pods:
             live = self._add(pod)
             # its containers may have ended while nobody was told
             live.managed = live.uid in owned
-            of_sandbox[pod.id] = pod, live
+            of_sandbox[pod.id] = live
         updates: list[ContainerUpdate] = []
+        unknown: list[tuple[LivePod, Container, NotGranted]] = []
         for container in containers:
-            pod_of, live_of = of_sandbox.get(container.pod_sandbox_id, (None, None))
-            if pod_of is None or live_of is None or container.state == CONTAINER_STOPPED:
+            found = of_sandbox.get(container.pod_sandbox_id)
+            if found is None or container.state == CONTAINER_STOPPED:
                 continue
             try:
-                update = self._found(live_of, container, owned.get(live_of.uid, []))
+                update = self._found(found, container, owned.get(found.uid, []))
+            except NotGranted as refused:
+                unknown.append((found, container, refused))
             except Exception:  # one container must not cost all others their settings
                 log.exception("a container could not be looked at", extra={"container": container.id})
-                continue
-            if update is not None:
-                REPAIRED.inc()
-                log.warning(
-                    "a container differs from its claims", extra={"pod": pod_of.uid, "container": container.name}
-                )
-                updates.append(update)
+            else:
+                self._note_update(found, container, update, updates)
+        if unknown:
+            # another process of this driver may have prepared the claims
+            return self._synchronize_after_reading(unknown, updates)
         self._repair = asyncio.create_task(self._repair_pods(self._pods.uids()))
         return updates
 
@@ -179,10 +177,10 @@ class MemoryPlugin:
 
     def _create(self, pod: PodSandbox, container: Container) -> CreateContainerResponse | None:
         told = self._told(pod.uid, container)
-        owned = list(self._owned(pod.uid))
+        owned = list(self._claims.owned_by(pod.uid))
         native = nri_messages.native_of(container.linux.resources)
         live = self._add(pod)
-        claims = recognise(told, self._claim, owned) if owned or nri_claims.says_anything(told) else []
+        claims = recognise(told, self._claims.get, owned) if owned or nri_claims.says_anything(told) else []
         held = Held(id=container.id, claims=tuple(claims), native=native)
         if not claims:
             self._pods.hold(live, container.name, held)
@@ -211,10 +209,7 @@ class MemoryPlugin:
             read: set[str] = set()
             while refused.claim not in read and len(read) < nri_claims.MAX_CLAIMS:
                 read.add(refused.claim)
-                try:
-                    await self._records.refresh(refused.claim)
-                except (DynamicMemoryError, OSError) as error:
-                    log.warning("a record could not be read", extra={"claim": refused.claim, "why": str(error)})
+                if not await self._claims.read(refused.claim):
                     break
                 try:
                     return self._create(pod, container)
@@ -225,22 +220,63 @@ class MemoryPlugin:
             REFUSED.inc()
             raise
 
+    async def _synchronize_after_reading(
+        self, unknown: Sequence[tuple[LivePod, Container, NotGranted]], updates: list[ContainerUpdate]
+    ) -> list[ContainerUpdate]:
+        read: set[str] = set()
+        for live, container, refused in unknown:
+            try:
+                update = await self._found_after_reading(live, container, refused, read)
+            except Exception:  # one container must not cost all others their settings
+                log.exception("a container could not be looked at", extra={"container": container.id})
+            else:
+                self._note_update(live, container, update, updates)
+        self._repair = asyncio.create_task(self._repair_pods(self._pods.uids()))
+        return updates
+
+    async def _found_after_reading(
+        self, live: LivePod, container: Container, refused: NotGranted, read: set[str]
+    ) -> ContainerUpdate | None:
+        """Do as `_found` does, once the records that it asks for are read; `read` are those that have been."""
+        for _ in range(nri_claims.MAX_CLAIMS):
+            if refused.claim not in read:
+                read.add(refused.claim)
+                await self._claims.read(refused.claim)
+            owned = list(self._claims.owned_by(live.uid))
+            live.managed = live.managed or bool(owned)
+            try:
+                return self._found(live, container, owned)
+            except NotGranted as again:
+                refused = again
+            if refused.claim in read:
+                break
+        return self._take_back(live, container, refused)
+
+    @staticmethod
+    def _note_update(
+        live: LivePod, container: Container, update: ContainerUpdate | None, updates: list[ContainerUpdate]
+    ) -> None:
+        if update is not None:
+            REPAIRED.inc()
+            log.warning("a container differs from its claims", extra={"pod": live.uid, "container": container.name})
+            updates.append(update)
+
     def _found(self, live: LivePod, container: Container, owned: Sequence[ClaimSettings]) -> ContainerUpdate | None:
-        """Take note of a container that exists; return how it has to change."""
+        """Take note of a container that exists; return how it has to change.
+
+        Raises:
+            NotGranted: it uses a claim of which this process does not know that it is its own.
+
+        """
         told = self._told(live.uid, container)
         claims: list[RequestSettings] = []
         if owned or nri_claims.says_anything(told):
             try:
-                claims = recognise(told, self._claim, owned)
+                claims = recognise(told, self._claims.get, owned)
+            except NotGranted:
+                raise
             except Refused as refused:
-                # it was started while nobody could refuse it; it gets no huge pages of others
-                log.error(  # noqa: TRY400 - the reason is the whole story
-                    "a container uses a claim that is not its own",
-                    extra={"pod": live.uid, "container": container.name, "why": str(refused)},
-                )
-                native = nri_messages.reported_native(container)
-                nothing = plan_container((), native, self.facts)
-                return nri_messages.update(container.id, nothing, native, container.linux.resources)
+                return self._take_back(live, container, refused)
         if not claims:
             plain = nri_messages.native_of(container.linux.resources)
             self._pods.hold(live, container.name, Held(id=container.id, claims=(), native=plain))
@@ -249,6 +285,17 @@ class MemoryPlugin:
         self._pods.hold(live, container.name, Held(id=container.id, claims=tuple(claims), native=native))
         plan = plan_container(claims, native, self._pods.facts)
         return nri_messages.update(container.id, plan, native, container.linux.resources)
+
+    def _take_back(self, live: LivePod, container: Container, why: Refused) -> ContainerUpdate | None:
+        """Return how a container has to change that was started while nobody could refuse it."""
+        log.error(
+            "a container uses a claim that is not its own",
+            extra={"pod": live.uid, "container": container.name, "why": str(why)},
+        )
+        native = nri_messages.reported_native(container)
+        # it gets no huge pages of others
+        nothing = plan_container((), native, self.facts)
+        return nri_messages.update(container.id, nothing, native, container.linux.resources)
 
     def _held(self, pod: PodSandbox, container: Container) -> Held | None:
         live = self._pods.get(pod.uid)
@@ -285,20 +332,3 @@ class MemoryPlugin:
             env=[entry for entry in container.env if entry.startswith(nri_claims.PREFIXES)],
             shows_cdi=self._shows_cdi,
         )
-
-    def _claim(self, uid: str) -> ClaimSettings | None:
-        """Return a prepared claim, made from its record once."""
-        record = self._records.get(uid)
-        if record is None:
-            self._settings.pop(uid, None)
-            return None
-        known = self._settings.get(uid)
-        if known is None or known[0] is not record:
-            known = self._settings[uid] = (record, settings_of(record))
-        return known[1]
-
-    def _owned(self, pod: str) -> Iterator[ClaimSettings]:
-        for record in self._records.owned_by(pod):
-            claim = self._claim(record.uid)
-            if claim is not None:
-                yield claim

@@ -20,8 +20,9 @@ from collections.abc import Callable
 
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims
+from dynamic_memory.driver.calls import ClaimRef
 from dynamic_memory.driver.node import Node
-from dynamic_memory.driver.prepare import ClaimRef, Preparer
+from dynamic_memory.driver.prepare import Preparer
 from dynamic_memory.driver.records import ClaimRecord
 from dynamic_memory.errors import DynamicMemoryError
 from dynamic_memory.process import clock

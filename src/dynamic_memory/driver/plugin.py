@@ -15,9 +15,10 @@ from typing import Any
 
 import grpc
 
+from dynamic_memory.driver.calls import ClaimRef, Device
 from dynamic_memory.driver.config import Timing
 from dynamic_memory.driver.health import HEALTH_VERSIONS, Condition, health_handlers
-from dynamic_memory.driver.prepare import ClaimRef, Device, Preparer
+from dynamic_memory.driver.prepare import Preparer
 from dynamic_memory.driver.proto import dra_v1_pb2, dra_v1beta1_pb2
 from dynamic_memory.driver.serving import Serving
 from dynamic_memory.driver.unprepare import Unpreparer

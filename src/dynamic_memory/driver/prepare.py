@@ -2,38 +2,36 @@
 """Prepare: what the kubelet calls before it starts a pod's containers.
 
 The memory is normally there, because the scheduler waited for it. Where it is not yet, the call waits, until shortly
-before the kubelet's deadline: a failed call is made again only after a minute or more. What is answered is recorded
-first, so that it can be answered again after a restart, and the CDI file written again after a reboot.
+before the kubelet's deadline (see `arrival`): a failed call is made again only after a minute or more. What is answered
+is recorded first (see `ledger`), so that it can be answered again after a restart, and the CDI file written again after
+a reboot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import msgspec
 from prometheus_client import Histogram
 
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims, local_claims
+from dynamic_memory.driver.arrival import Arrival
+from dynamic_memory.driver.calls import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.claims import ClaimShare
-from dynamic_memory.driver.grants import Grant, Owner, totals
+from dynamic_memory.driver.grants import Grant, Owner
+from dynamic_memory.driver.ledger import Entry, Ledger
 from dynamic_memory.driver.node import Node
-from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
-from dynamic_memory.driver.progress import Outcome, Verdict
-from dynamic_memory.driver.records import ClaimRecord, Prepared, ShareRecord
+from dynamic_memory.driver.records import Prepared
 from dynamic_memory.driver.spec import cdi_ids, far_grant, spec_of
-from dynamic_memory.errors import NeverError, RetryError
-from dynamic_memory.host.interface import Region
 from dynamic_memory.process import clock
 
-__all__ = ["ClaimRef", "Device", "NotPrepared", "NotReady", "Preparer"]
+__all__ = ["Preparer"]
 
 log = logging.getLogger(__name__)
 
-POLL = 0.25
 PREPARE = Histogram(
     "dynamic_memory_driver_prepare_seconds",
     "Prepare of one claim, by result.",
@@ -42,66 +40,13 @@ PREPARE = Histogram(
 )
 
 
-class ClaimRef(msgspec.Struct, frozen=True):
-    """A claim as the kubelet names it."""
-
-    namespace: str
-    name: str
-    uid: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One prepared device, as the kubelet is told of it."""
-
-    request: str
-    pool: str
-    device: str
-    share_id: str
-    cdi_ids: tuple[str, ...] = ()
-
-
-class NotPrepared(NeverError):
-    """The claim cannot be prepared as it is.
-
-    Args:
-        why: a sentence for people.
-
-    """
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-        super().__init__(why)
-
-    def __str__(self) -> str:
-        return self.why
-
-
-class NotReady(RetryError):
-    """The memory was not there in time.
-
-    Args:
-        reason: one of `names.Reason`; empty if nothing is known.
-        message: what it waits for.
-
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason = reason
-        self.message = message
-        super().__init__(reason, message)
-
-    def __str__(self) -> str:
-        return f"memory is not ready: {self.reason}: {self.message}" if self.reason else self.message
-
-
 class Preparer:
     """Prepares claims of one node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._arrival = Arrival(node)
+        self._ledger = Ledger(node)
 
     async def prepare(self, ref: ClaimRef, until: float, instead_of: str = "") -> list[Device]:
         """Prepare one claim; the same answer again for the same claim.
@@ -139,7 +84,7 @@ class Preparer:
         self._check_enforced(ref, (*far, *local))
         owner = await self._owner(ref, claim) if local else None
         if share is not None:
-            region = await self._ready(ref, share) or await self._wait(ref, share, until)
+            region = await self._arrival.ready(ref, share) or await self._arrival.wait(ref, share, until)
             self._check_enforced(ref, (*far, *local))  # again: that may have taken long
             far = tuple(msgspec.structs.replace(grant, numa=region.node) for grant in far)
         given = (*far, *local)
@@ -154,7 +99,8 @@ class Preparer:
             pod=claims.pods_of(claim)[0] if owner is None else None,
         )
         # whatever becomes of the call: all of it is done, or nothing of it
-        commit = asyncio.ensure_future(self._commit(ref, claim, share, prepared, owner, instead_of=instead_of))
+        entry = Entry(ref=ref, claim=claim, prepared=prepared, share=share, owner=owner, instead_of=instead_of)
+        commit = asyncio.ensure_future(self._ledger.commit(entry))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -204,8 +150,8 @@ class Preparer:
             before = {(grant.device, grant.share_id) for grant in record.local}
             if before == {(result.device, result.share_id or "") for result in results}:
                 return record.local
-        if not local.devices:
-            await local.read()
+        if not local.devices or not self._node.active:
+            await local.read()  # who leads does so now and then, to publish it
         return local_claims.grants_of(claim, self._node.name, local.devices, local.config.mode)
 
     async def _owner(self, ref: ClaimRef, claim: ResourceClaim) -> Owner:
@@ -229,172 +175,3 @@ class Preparer:
             if len(pods) != 1:
                 raise NotPrepared(f"claim {ref} is reserved for {len(pods)} pods; memory is for one pod at a time")
         return claim
-
-    async def _ready(self, ref: ClaimRef, share: ClaimShare) -> Region | None:
-        """Return the region if record, fabric and host agree that the memory is there for this claim."""
-        record = self._node.records.get(ref.uid) if self._node.active else await self._node.records.refresh(ref.uid)
-        mine = record.share(share.tag) if record else None
-        if mine is None or mine.state is not State.ATTACHED or mine.boot_id != self._node.boot_id:
-            return None
-        if self._node.view.synced and self._node.view.get(share.tag) is None:
-            return None
-        region = await self._node.host.region(share.tag)
-        return region if region is not None and region.complete and region.size >= share.size else None
-
-    async def _wait(self, ref: ClaimRef, share: ClaimShare, until: float) -> Region:
-        """Wait for the loop of this process, or of the other driver that holds the node's lock."""
-        last = NotReady("", "nothing has been heard of the memory yet")
-        while (left := until - clock.monotonic()) > 0:
-            if self._node.active:
-                last = await self._wait_for_loop(ref, share, until)
-            else:
-                last = NotReady("", f"another driver process attaches on this node: {self._node.holder() or 'unknown'}")
-                await clock.sleep(min(POLL, left))
-            region = await self._ready(ref, share)
-            if region is not None:
-                return region
-        raise last
-
-    async def _wait_for_loop(self, ref: ClaimRef, share: ClaimShare, until: float) -> NotReady:
-        """Ask the loop for the share; return what it waits for when the time is over, or when it is ready."""
-        node = self._node
-        ticket = node.progress.ask(ref.uid)
-        try:
-            node.names_of[ref.uid] = (ref.namespace, ref.name)
-            await self._take_back(ref, share)
-            node.queue.add(ref.uid)
-            seen, outcome = 0, Outcome(verdict=Verdict.WAITING)
-            while (answer := await node.progress.wait(ref.uid, ticket, seen, until)) is not None:
-                seen, outcomes = answer
-                outcome = outcomes.get(share.tag) or outcomes.get("") or outcome
-                if outcome.verdict is Verdict.REFUSED:
-                    raise NotPrepared(outcome.message)
-                if outcome.verdict is Verdict.RELEASED:
-                    raise NotPrepared(
-                        f"the memory could not be attached: {outcome.reason}: {outcome.message}"
-                        if outcome.reason
-                        else f"claim {ref} is not allocated to node {node.name} any more"
-                    )
-                if outcome.verdict is Verdict.READY:
-                    break
-        finally:
-            node.progress.leave(ref.uid)
-            if node.records.get(ref.uid) is None:
-                node.names_of.pop(ref.uid, None)
-        return NotReady(outcome.reason, outcome.message or "it is being attached")
-
-    async def _take_back(self, ref: ClaimRef, share: ClaimShare) -> None:
-        """Stop a release that an earlier Unprepare began (rule 8): the kubelet wants the claim again."""
-
-        def change(mine: ShareRecord) -> ShareRecord:
-            if mine.state is not State.RELEASING or mine.failure is not None:
-                return msgspec.structs.replace(mine, committed=True) if mine.failure is None else mine
-            return msgspec.structs.replace(mine, state=State.ATTACHING, committed=True, pods=())
-
-        await self._update(ref, share, change)
-
-    async def _commit(
-        self,
-        ref: ClaimRef,
-        claim: ResourceClaim,
-        share: ClaimShare | None,
-        prepared: Prepared,
-        owner: Owner | None,
-        *,
-        instead_of: str,
-    ) -> None:
-        """Record, then write the files; a claim whose files cannot be written gets what it took taken back."""
-        local = tuple(grant for grant in prepared.grants if not grant.far)
-        if not local:
-            await self._record(ref, share, prepared, owner, instead_of)
-            await asyncio.to_thread(self._node.specs.write, ref.uid, prepared.spec)
-            passed("cdi-written")
-            return
-        async with self._node.ledger:
-            if not self._node.active:
-                await self._node.records.load()
-            before = self._node.records.get(ref.uid)
-            self._check_ledger(before, local)
-            await self._record(ref, share, prepared, owner, instead_of)
-        try:
-            if self._node.metadata is not None:
-                attributes = self._node.local.attributes() if self._node.local is not None else {}
-                await asyncio.to_thread(self._node.metadata.write, claim, prepared.grants, attributes)
-            await asyncio.to_thread(self._node.specs.write, ref.uid, prepared.spec)
-        except OSError as error:
-            await self._roll_back(ref, before)
-            raise NotReady("", f"claim {ref}: its CDI file cannot be written: {error}") from error
-        passed("cdi-written")
-
-    def _check_ledger(self, before: ClaimRecord | None, local: tuple[Grant, ...]) -> None:
-        """Refuse what the node does not have, whatever the scheduler thought: the last line of defence."""
-        mine = totals(before.local) if before is not None else {}
-        local_slices = self._node.local
-        for (pool, device), size in totals(local).items():
-            others = self._node.records.taken(pool, device) - mine.get((pool, device), 0)
-            found = local_slices.devices.get(device) if local_slices is not None else None
-            total = found.size if found is not None else 0
-            if mine.get((pool, device), 0) != size and others + size > total:
-                raise NotReady(
-                    "",
-                    f"device {device} has {total} bytes, of which {others} are prepared for others: {size} do not fit",
-                )
-
-    async def _roll_back(self, ref: ClaimRef, before: ClaimRecord | None) -> None:
-        """Give back what this call took; what an earlier one prepared stays."""
-
-        def update(record: ClaimRecord | None) -> ClaimRecord | None:
-            if record is None:
-                return None
-            if before is None:
-                return record.without_local()
-            return msgspec.structs.replace(
-                record,
-                local=before.local,
-                owner=before.owner,
-                prepared=before.prepared,
-                offered=before.offered,
-                unprepare_due=before.unprepare_due,
-            )
-
-        await self._node.records.update(ref.uid, update)
-        if self._node.metadata is not None and (before is None or not before.local):
-            await asyncio.to_thread(self._node.metadata.remove, ref.uid)
-
-    async def _record(
-        self, ref: ClaimRef, share: ClaimShare | None, prepared: Prepared, owner: Owner | None, instead_of: str
-    ) -> None:
-        local = tuple(grant for grant in prepared.grants if not grant.far)
-
-        def update(record: ClaimRecord | None) -> ClaimRecord | None:
-            if instead_of and (record is None or record.owner is None or record.owner.uid != instead_of):
-                # given back meanwhile, by another process: nobody would give back what is handed on now
-                raise NotReady("", f"claim {ref} is not prepared for pod {instead_of} any more")
-            if share is not None:
-                mine = record.share(share.tag) if record else None
-                if record is None or mine is None or mine.state is State.RELEASING:
-                    return record
-                record = record.with_share(msgspec.structs.replace(mine, committed=True))
-            elif record is None:
-                record = ClaimRecord(key=ref.uid, uid=ref.uid, namespace=ref.namespace, name=ref.name)
-            if record.owner is not None and owner is not None and record.owner.uid not in {owner.uid, instead_of}:
-                raise NotReady("", f"claim {ref} is still prepared for pod {record.owner.name} ({record.owner.uid})")
-            if instead_of and record.unprepare_due:
-                # nobody asked: the kubelet takes the claim for prepared, and its Unprepare is about the pod before
-                return msgspec.structs.replace(record, local=local, owner=owner, prepared=None, offered=prepared)
-            # it asks, so it does not take the claim for prepared
-            return msgspec.structs.replace(
-                record, local=local, owner=owner, prepared=prepared, offered=None, unprepare_due=False
-            )
-
-        record = await self._node.records.update(ref.uid, update)
-        if record is None or prepared not in (record.prepared, record.offered):
-            raise NotReady("", f"claim {ref} is being released")
-        passed("prepared-recorded")
-
-    async def _update(self, ref: ClaimRef, share: ClaimShare, change: Callable[[ShareRecord], ShareRecord]) -> None:
-        def update(record: ClaimRecord | None) -> ClaimRecord | None:
-            mine = record.share(share.tag) if record else None
-            return record.with_share(change(mine)) if record and mine else record
-
-        await self._node.records.update(ref.uid, update)

@@ -207,33 +207,42 @@ class Reconciler:
         After a reboot that is what was prepared. After the pod of a claim was deleted by force, and while its Unprepare
         has not succeeded, it is whatever the claim holds now: the next pod of the claim starts without a Prepare.
         """
-        if record.prepared is not None:
-            if record.prepared.tag == work.tag:
-                self._node.specs.write(record.uid, record.prepared.spec)
+
+        def write(found: ClaimRecord | None) -> None:
+            # as the disk has it: another driver may have prepared the claim since, or given it back
+            told = (found.prepared or found.offered) if found is not None else None
+            if told is not None and told.tag == work.tag:
+                self._node.specs.write(record.uid, told.spec)
+
+        told = record.prepared or (record.offered if record.local else None)
+        if told is not None or record.local:
+            # of a claim that has both kinds of memory the pod before may still use its part: both are handed on
+            # together (see `owners`)
+            if told is not None and told.tag == work.tag and not self._node.specs.says(record.uid, told.spec):
+                await self._node.records.update(record.key, lambda found: found, write)
             return
-        if record.local:
-            # the pod before may still use its part: both are handed on together (see `owners`)
-            if record.offered is not None and record.offered.tag == work.tag:
-                self._node.specs.write(record.uid, record.offered.spec)
-            return
+        offered = self._offer(work, record)
+        if offered is not None:
+            await self._node.records.update(record.key, lambda found: found and _offer(found, offered), write)
+
+    def _offer(self, work: Work, record: ClaimRecord) -> Prepared | None:
+        """Return what a claim that the kubelet takes for prepared gives to its next pod; None if there is nothing."""
         share = self._actions.wanted_share(work)
-        if record.unprepare_due and share is not None and work.claim is not None and work.region is not None:
-            try:
-                given = (far_grant(work.claim, share, work.region, self._node.default_mode),)
-            except claims.RefusedClaim as refusal:
-                log.warning("no CDI file", extra={"claim": record.name, "uid": record.uid, "error": str(refusal)})
-                return
-            text = spec_of(record.uid, given, simulated=self._node.simulated)
-            pods = claims.pods_of(work.claim)
-            offered = Prepared(
-                tag=share.tag,
-                cdi_id=next(iter(cdi_ids(record.uid, given).values())),
-                spec=text,
-                grants=given,
-                pod=pods[0] if len(pods) == 1 else None,
-            )
-            await self._node.records.update(record.key, lambda found: found and _offer(found, offered))
-            self._node.specs.write(record.uid, text)
+        if not record.unprepare_due or share is None or work.claim is None or work.region is None:
+            return None
+        try:
+            given = (far_grant(work.claim, share, work.region, self._node.default_mode),)
+        except claims.RefusedClaim as refusal:
+            log.warning("no CDI file", extra={"claim": record.name, "uid": record.uid, "error": str(refusal)})
+            return None
+        pods = claims.pods_of(work.claim)
+        return Prepared(
+            tag=share.tag,
+            cdi_id=next(iter(cdi_ids(record.uid, given).values())),
+            spec=spec_of(record.uid, given, simulated=self._node.simulated),
+            grants=given,
+            pod=pods[0] if len(pods) == 1 else None,
+        )
 
     # --- errors
 

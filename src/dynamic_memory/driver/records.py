@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 STRIPES = 16
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,127}")
+PARTIAL = re.compile(rf"\.(?P<key>{KEY.pattern})\.json\.[0-9]+-[0-9a-f]+\.tmp")
+"""What `durable.write` calls a record that is not whole yet."""
 ORPHAN_PREFIX = "orphan-"
 
 
@@ -150,6 +152,7 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 Update = Callable[[ClaimRecord | None], ClaimRecord | None]
+Effect = Callable[[ClaimRecord | None], None]
 
 
 def orphan_key(tag: str) -> str:
@@ -196,6 +199,15 @@ class Records:
                 found |= await asyncio.to_thread(self._read_each, keys)
             self._replace(found)
 
+    async def sweep(self) -> None:
+        """Remove what writers left that were killed in the middle of it.
+
+        Raises:
+            OSError: something cannot be removed.
+
+        """
+        await asyncio.to_thread(self._sweep)
+
     def get(self, key: str) -> ClaimRecord | None:
         """Return the record of a claim UID (or orphan key), as last read or written by this process."""
         return self._by_key.get(key)
@@ -225,22 +237,29 @@ class Records:
         self._index(key, record)
         return record
 
-    async def update(self, key: str, change: Update) -> ClaimRecord | None:
+    async def update(self, key: str, change: Update, then: Effect | None = None) -> ClaimRecord | None:
         """Change one record durably: when this returns it is on the disk.
 
         Args:
             key: claim UID or orphan key.
             change: gets the record as it is on the disk, returns it as it shall be; None removes the file. Must not
                 block.
+            then: gets the record as it is now, in a thread and before anybody else may change it; what it writes
+                therefore agrees with the record. If it raises OSError the record is put back as it was.
 
         Returns:
             The record as it is now.
 
         Raises:
-            OSError: the disk refuses; nothing has changed.
+            OSError: the disk refuses, or `then`; nothing has changed.
 
         """
-        record = await asyncio.to_thread(self._update, key, change)
+        try:
+            record = await asyncio.to_thread(self._update, key, change, then)
+        except OSError:
+            if then is not None:
+                await self.refresh(key)  # the disk may have refused to put it back as well
+            raise
         self._index(key, record)
         return record
 
@@ -286,6 +305,13 @@ class Records:
                 log.warning("not a record, and left alone", extra={"path": str(path)})
         return found
 
+    def _sweep(self) -> None:
+        for path in self._folder.glob(".*.tmp"):
+            found = PARTIAL.fullmatch(path.name)
+            if found is not None:
+                with self._locked(found["key"]):  # so nobody writes it now
+                    path.unlink(missing_ok=True)
+
     def _read_each(self, keys: list[str]) -> dict[str, ClaimRecord | None]:
         return {key: self._read(key) for key in keys}
 
@@ -309,18 +335,28 @@ class Records:
             return None
         return record
 
-    def _update(self, key: str, change: Update) -> ClaimRecord | None:
+    def _update(self, key: str, change: Update, then: Effect | None) -> ClaimRecord | None:
         path = self._path(key)
         with self._locked(key):
             before = self._read(key)
             after = change(before)
-            if after == before:
-                return before
-            if after is None:
-                durable.remove(path)
-            else:
-                durable.write(path, msgspec.json.encode(after))
+            if after != before:
+                self._put(path, after)
+            try:
+                if then is not None:
+                    then(after)
+            except OSError:
+                if after != before:
+                    self._put(path, before)
+                raise
         return after
+
+    @staticmethod
+    def _put(path: Path, record: ClaimRecord | None) -> None:
+        if record is None:
+            durable.remove(path)
+        else:
+            durable.write(path, msgspec.json.encode(record))
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -3,8 +3,10 @@
 
 With a pod UID in the names the sockets of two driver pods stand beside each other, so that a rolling update is never
 without a driver. Without one (a driver outside a pod) the names are fixed, and of two drivers the kubelet could call
-only one: the second is refused while the first one listens. A dead one's socket is removed; those of dead pods, which
-nobody takes the names of again, by whoever holds the node's lock (the kubelet would try to register them for ever).
+only one: the second is refused while the first one listens. A dead one's socket is replaced; those of dead pods, which
+nobody takes the names of again, are removed by whoever holds the node's lock (the kubelet would try them for ever).
+Between the look whether somebody listens and what follows from it nobody else may take the name, so both are done under
+a lock of the kernel on the folder, which leaves no file and ends with its process.
 
 A process removes only sockets of its own. gRPC however unlinks whatever has the name that it listened at, so that is a
 hidden one (the kubelet passes over names that begin with a dot), and the socket gets its own name when it serves.
@@ -13,10 +15,13 @@ hidden one (the kubelet passes over names that begin with a dot), and the socket
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import secrets
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -111,7 +116,7 @@ def check_path(path: Path) -> None:
 
 
 def make_room(path: Path) -> None:
-    """Prepare the folder of a socket, and remove a socket that a dead process left there.
+    """Make the folder of a socket, and look whether the name can be had.
 
     Raises:
         InvalidInput: something that is not a socket has the name.
@@ -119,15 +124,37 @@ def make_room(path: Path) -> None:
 
     """
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _is_left(path)
+
+
+def _is_left(path: Path) -> bool:
+    """Tell whether a dead process left a socket; to be relied upon while the folder is held.
+
+    Raises:
+        InvalidInput: something that is not a socket has the name.
+        Served: a process listens there.
+
+    """
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(found.st_mode):
         raise InvalidInput("socket path", "a free name", str(path))
     if _is_served(path):
         raise Served(path)
-    remove(path, (found.st_dev, found.st_ino))
+    return True
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other drivers, for a few system calls."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_served(path: Path) -> bool:
@@ -149,23 +176,30 @@ def hidden(path: Path) -> Path:
 
 
 def show(listening: Path, path: Path) -> Mark:
-    """Give a socket that serves under a hidden name its own one; return how to know it again.
+    """Give a socket that serves under a hidden name its own one, in place of a dead one; return how to know it again.
 
     Raises:
+        InvalidInput: something that is not a socket has the name.
         Served: another process has taken the name since there was room.
 
     """
     found = listening.lstat()
-    try:
-        path.hardlink_to(listening)  # unlike a rename it replaces nothing
-    except FileExistsError:
-        raise Served(path) from None
+    with _held(path.parent):
+        if _is_left(path):
+            path.unlink()
+        try:
+            path.hardlink_to(listening)  # unlike a rename it replaces nothing
+        except FileExistsError:  # by somebody who holds no folder
+            raise Served(path) from None
     listening.unlink()
     return found.st_dev, found.st_ino
 
 
 def remove(path: Path, mark: Mark) -> None:
-    """Remove an own socket; it may be gone already, or another process may have taken its name."""
+    """Remove an own socket; it may be gone already, or another process may have taken its name.
+
+    It serves still, so that nobody takes it for a dead one and puts another in its place meanwhile.
+    """
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
         if (found.st_dev, found.st_ino) == mark:
@@ -184,7 +218,10 @@ def sweep(*, plugin_folder: Path, registry_folder: Path) -> list[Path]:
     swept = []
     for folder, name in ((plugin_folder, _PLUGIN), (registry_folder, _REGISTRATION)):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if name.fullmatch(path.name) and path.is_socket() and not _is_served(path):
-                path.unlink(missing_ok=True)
-                swept.append(path)
+            if not name.fullmatch(path.name):
+                continue
+            with _held(folder):
+                if path.is_socket() and not _is_served(path):
+                    path.unlink(missing_ok=True)
+                    swept.append(path)
     return swept

@@ -17,14 +17,15 @@ from prometheus_client import Histogram
 
 from dynamic_memory.api.resource import ResourceClaim
 from dynamic_memory.driver import claims
+from dynamic_memory.driver.calls import ClaimRef
 from dynamic_memory.driver.claims import ClaimShare
 from dynamic_memory.driver.node import Node
 from dynamic_memory.driver.planner import State
 from dynamic_memory.driver.points import passed
-from dynamic_memory.driver.prepare import ClaimRef
 from dynamic_memory.driver.progress import Outcome, Verdict
 from dynamic_memory.driver.records import ClaimRecord, ShareRecord
 from dynamic_memory.errors import RetryError
+from dynamic_memory.fabric.none import NoFabric
 from dynamic_memory.process import clock
 
 __all__ = ["StillHeld", "Unpreparer"]
@@ -114,6 +115,8 @@ class Unpreparer:
         record = await self._node.records.refresh(ref.uid)
         if record is not None:
             return not record.shares and bool(record.local) and (record.prepared is None or not record.prepared.tag)
+        if isinstance(self._node.fabric, NoFabric):
+            return True
         claim = await self._node.claims.read(ref.namespace, ref.name, ref.uid)
         ours = claims.our_results(claim) if claim is not None else []
         return bool(ours) and not claims.fabric_results(claim) if claim is not None else False
@@ -122,24 +125,31 @@ class Unpreparer:
         """Give the node's own memory back: first nobody can start with it any more, then it is free."""
         node = self._node
         record = node.records.get(ref.uid)
-        await self._remove_files(ref)
-        if record is None or not record.local:
-            return
-        passed("cdi-removed")
-        await node.records.update(ref.uid, lambda found: found and found.without_local())
-        # until now the record said that a file is missing, and whoever looks at everything may have written it again
-        await self._remove_files(ref)
-        log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "local": len(record.local)})
-        passed("unprepared")
-
-    async def _remove_files(self, ref: ClaimRef) -> None:
-        node = self._node
+        took = record.local if record is not None else ()
         try:
-            await asyncio.to_thread(node.specs.remove, ref.uid)
-            if node.metadata is not None:
-                await asyncio.to_thread(node.metadata.remove, ref.uid)
+            if took:
+                await asyncio.to_thread(self._remove_files, ref)
+                passed("cdi-removed")
+            # until now the record said that a file is missing, and whoever looks at everything may have written it
+            # again; from now on another driver may prepare the claim for another pod, whose files these are then
+            await node.records.update(
+                ref.uid,
+                lambda found: found and (found.without_local() if took else found),
+                lambda left: None if left is not None and left.local else self._remove_files(ref),
+            )
         except OSError as error:
-            raise StillHeld("", f"the CDI file of claim {ref} cannot be removed: {error}") from error
+            raise StillHeld("", f"claim {ref} cannot be taken back: {error}") from error
+        if took:
+            log.info("unprepared", extra={"claim": str(ref), "uid": ref.uid, "local": len(took)})
+            passed("unprepared")
+
+    def _remove_files(self, ref: ClaimRef) -> None:
+        try:
+            self._node.specs.remove(ref.uid)
+        except OSError as error:
+            raise OSError(error.errno, f"its CDI file cannot be removed: {error}") from error
+        if self._node.metadata is not None:
+            self._node.metadata.remove(ref.uid)
 
     async def _write_releasing(self, ref: ClaimRef) -> set[str]:
         """Record that the claim's shares are on their way back, before the first destructive step (rule 8)."""

@@ -111,9 +111,13 @@ class PodCgroups:
 
     @staticmethod
     def above(path: str) -> list[str]:
-        """Return the cgroups from that of all pods down to the one above a pod's."""
+        """Return the cgroups from the top down to the one above a pod's; none if it is not one of the kubelet's.
+
+        The one of all pods is the first, unless the kubelet has a `cgroupRoot`.
+        """
         parts = path.split("/")
-        return ["/".join(parts[:n]) for n in range(1, len(parts))] if parts[0] in TOPS else []
+        ours = any(part in TOPS or part.endswith(f"-{TOPS[0]}") for part in parts[:-1])
+        return ["/".join(parts[:n]) for n in range(1, len(parts))] if ours else []
 
 
 def _below(root: Path, path: str) -> Path:

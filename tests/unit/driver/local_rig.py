@@ -16,10 +16,10 @@ from tests.support.machine import GIB, MIB, Node, build
 from tests.unit.driver.api_server import ApiServer
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
+from dynamic_memory.driver.calls import ClaimRef, Device
 from dynamic_memory.driver.config import DriverConfig, LocalConfig, NriConfig
 from dynamic_memory.driver.driver import Driver
 from dynamic_memory.driver.metadata import MetadataFiles
-from dynamic_memory.driver.prepare import ClaimRef, Device
 from dynamic_memory.fabric.none import NoFabric
 from dynamic_memory.process import clock
 from dynamic_memory.process.config import Seconds

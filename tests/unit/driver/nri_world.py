@@ -134,6 +134,10 @@ class World:
         answer = self.plugin.create_container(self.sandbox(pod, sandbox), container)
         return await answer if inspect.isawaitable(answer) else answer
 
+    async def synchronize(self, pods: Any, containers: Any) -> Any:
+        answer = self.plugin.synchronize(pods, containers)
+        return await answer if inspect.isawaitable(answer) else answer
+
     def pod_limit(self, pod: str = "pod-a", size: str = "2MB", *, reserved: bool = False) -> int:
         base = self.root / "hugetlb" if self.version == 1 else self.root
         end = "limit_in_bytes" if self.version == 1 else "max"

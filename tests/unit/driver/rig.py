@@ -15,9 +15,9 @@ from tests.unit.driver.api_server import ApiServer
 from tests.unit.driver.conftest import NODE, claim_body
 
 from dynamic_memory.api.kinds import RESOURCE_CLAIMS
+from dynamic_memory.driver.calls import ClaimRef, Device
 from dynamic_memory.driver.config import DriverConfig, FabricConfig, Timing
 from dynamic_memory.driver.driver import Driver
-from dynamic_memory.driver.prepare import ClaimRef, Device
 from dynamic_memory.driver.unprepare import Unpreparer
 from dynamic_memory.host.config import HostConfig
 from dynamic_memory.process import clock

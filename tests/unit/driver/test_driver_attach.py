@@ -9,7 +9,7 @@ import pytest
 from tests.unit.driver.conftest import claim_body
 
 from dynamic_memory.api.kinds import RESOURCE_CLAIMS
-from dynamic_memory.driver.prepare import ClaimRef, NotPrepared, NotReady
+from dynamic_memory.driver.calls import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.fabric.backends.faults import Failure, Faults
 from dynamic_memory.host.errors import OnlineFailed, RegionFailed
 from dynamic_memory.process import clock

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from dynamic_memory.api.kinds import RESOURCE_CLAIMS
-from dynamic_memory.driver.prepare import NotPrepared
+from dynamic_memory.driver.calls import NotPrepared
 from dynamic_memory.kube.errors import Conflict, Invalid, NotFound
 from dynamic_memory.process import clock
 

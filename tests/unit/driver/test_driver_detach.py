@@ -7,8 +7,8 @@ import pytest
 from tests.unit.driver.local_rig import parameters
 
 from dynamic_memory.api.kinds import PODS
+from dynamic_memory.driver.calls import ClaimRef
 from dynamic_memory.driver.claims import RefusedClaim
-from dynamic_memory.driver.prepare import ClaimRef
 from dynamic_memory.driver.settings import settings_of
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.fabric.backends.faults import Failure, Faults

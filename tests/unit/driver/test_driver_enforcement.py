@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
+import threading
 
 import msgspec
 import pytest
@@ -14,13 +16,14 @@ from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, Node, put
 from tests.support.nri_runtime import Runtime
 from tests.unit.driver.conftest import claim_body
-from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result
+from tests.unit.driver.local_rig import LocalRig, local_claim, parameters, result, spec
 
 from dynamic_memory.driver import nri_link
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.config import LocalConfig, NriConfig
-from dynamic_memory.driver.enforcement import Link, Need, gaps_of, needs_of
+from dynamic_memory.driver.enforcement import Need, gaps_of, needs_of
 from dynamic_memory.driver.grants import Grant, Mode
-from dynamic_memory.driver.prepare import NotReady
+from dynamic_memory.driver.nri_link import Link
 from dynamic_memory.host import containerd
 from dynamic_memory.host.errors import HostError
 from dynamic_memory.host.preflight import Check, Finding, Verdict
@@ -84,7 +87,7 @@ def finding(check, verdict=Verdict.REFUSED, missing=()):
         # of containerd's file nothing is known: its default is bad
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], CONNECTED, {HUGEPAGES}),
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, absent="nobody"), {LIMITS}),
-        # another process of the driver knows which runtime it is, this one does not
+        # a runtime without a name may be containerd
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True), {HUGEPAGES}),
         ([finding(Check.RUNTIME_HUGETLB, Verdict.DEGRADED)], Link(wanted=True, lost="it restarts"), set()),
         # another runtime has nothing to do with containerd's file
@@ -372,7 +375,8 @@ async def test_a_connection_that_is_lost_while_fabric_memory_is_waited_for_holds
         body = claim_body("mixed", pods=("p2",))
         body["status"]["allocation"]["devices"]["results"].append(result(request="near", size="2Mi"))
         ref = rig.add(body)
-        wait = rig.driver._plugin._preparer._wait
+        arrival = rig.driver._plugin._preparer._arrival
+        wait = arrival.wait
 
         async def lost_meanwhile(*arguments):
             region = await wait(*arguments)
@@ -382,11 +386,11 @@ async def test_a_connection_that_is_lost_while_fabric_memory_is_waited_for_holds
         async def not_at_once(*_arguments):
             return None
 
-        rig.driver._plugin._preparer._wait = lost_meanwhile
-        ready, rig.driver._plugin._preparer._ready = rig.driver._plugin._preparer._ready, not_at_once
+        arrival.wait = lost_meanwhile
+        ready, arrival.ready = arrival.ready, not_at_once
         task = asyncio.create_task(rig.prepare(ref, 30))
         await rig.until(lambda: rig.driver.node.progress)
-        rig.driver._plugin._preparer._ready = ready
+        arrival.ready = ready
         with pytest.raises(NotReady, match="the runtime is not connected"):
             await task
         assert rig.record(ref).prepared is None
@@ -504,20 +508,79 @@ async def test_fabric_memory_as_a_file_system_is_not_given_where_its_mount_would
         await rig.stop()
 
 
-async def test_a_second_driver_holds_back_what_depends_on_a_runtime_that_it_does_not_know(tmp_path):
-    async with machine(tmp_path, None, listens=True) as rig:
+@contextlib.asynccontextmanager
+async def second_driver(rig):
+    """A driver beside the one that leads; the kubelet calls it."""
+    first, second = rig.driver, rig.make(nri=rig.nri)
+    task = asyncio.create_task(second.run())
+    try:
+        await rig.until(lambda: "[+]nri" in second._ready.report())
+        assert not second.node.active
+        rig.driver = second
+        yield second
+    finally:
+        rig.driver = first
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(("runtime", "gives"), [("containerd", ALL - {"huge pages"}), ("cri-o", ALL)])
+async def test_a_second_driver_goes_by_the_runtime_of_the_first(tmp_path, runtime, gives):
+    """Of CRI-O a missing file of containerd tells nothing."""
+    async with machine(tmp_path, None, listens=True, name=runtime) as rig, second_driver(rig):
+        assert (await given(rig, claims(rig)))[0] == gives
+
+
+async def test_a_second_driver_gives_nothing_while_the_first_is_not_connected(tmp_path):
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        refs, first = claims(rig), rig.driver
+        async with second_driver(rig):
+            assert (await given(rig, refs))[0] == ALL
+            await rig.runtime.stop()
+            await rig.until(lambda: "[-]nri" in first._ready.report())
+            got, why = await given(rig, refs)
+            assert got == set()
+            assert "could not be held to it" in why["limit"]
+            await rig.runtime.start()
+            await rig.until(lambda: "[+]nri\n" in first._ready.report())
+            assert (await given(rig, refs))[0] == ALL
+
+
+async def test_a_second_driver_gives_nothing_while_the_first_has_told_nothing(tmp_path):
+    """An earlier version of the driver leads, or one without `nri`."""
+    async with machine(tmp_path, GOOD, listens=True) as rig, second_driver(rig):
         refs = claims(rig)
-        first, second = rig.driver, rig.make(nri=rig.nri)
-        task = asyncio.create_task(second.run())
-        try:
-            await rig.until(lambda: "[+]nri" in second._ready.report())
-            rig.driver = second
-            assert (await given(rig, refs))[0] == ALL - {"huge pages"}
-        finally:
-            rig.driver = first
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        lock = tmp_path / "state/node.lock"
+        lock.write_text("an-earlier-driver\n")
+        got, why = await given(rig, refs)
+        assert got == set()
+        assert "the driver that leads on this node has not told that it is connected" in why["limit"]
+
+
+async def test_two_drivers_that_are_configured_differently_agree_on_record_and_file(tmp_path):
+    """Both are asked for one claim at the same time: the file is that of the one that recorded last."""
+    async with machine(tmp_path, GOOD, listens=True) as rig:
+        ref, one = rig.add(local_claim()), rig.driver
+        reached, go_on = asyncio.Event(), threading.Event()
+        loop, write = asyncio.get_running_loop(), one.node.specs.write
+
+        def slow(uid, text):
+            loop.call_soon_threadsafe(reached.set)
+            go_on.wait(1)  # the other one has to wait for this
+            write(uid, text)
+
+        one.node.specs.write = slow
+        async with second_driver(rig) as two:
+            two.node.metadata = None
+            until = clock.monotonic() + 50
+            first = asyncio.ensure_future(one._plugin._preparer.prepare(ref, until))
+            await reached.wait()
+            other = asyncio.ensure_future(two._plugin._preparer.prepare(ref, until))
+            other.add_done_callback(lambda _: go_on.set())
+            await asyncio.wait({first, other})
+            record = await two.node.records.refresh(ref.uid)
+            assert spec(rig, ref) == json.loads(record.prepared.spec)
 
 
 async def test_a_driver_that_takes_over_gives_nothing_before_it_is_connected(tmp_path):

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.driver.nri_world import FACTS, GIB, MIB, Mode, grant, huge, resources
+from tests.unit.driver.nri_world import FACTS, GIB, MIB, Mode, grant, huge, limits, resources
 
 from dynamic_memory.driver.nri_plan import Facts
+from dynamic_memory.driver.records import Records
 from dynamic_memory.nri.proto import nri_pb2 as pb
 
 
@@ -23,7 +24,7 @@ async def test_N15_what_differs_is_mended_at_synchronize(either):
     )
     plain = either.container("plain", pod="pod-b", state=pb.CONTAINER_RUNNING)
     pods = [either.sandbox(), either.sandbox("pod-b")]
-    (update,) = either.plugin.synchronize(pods, [lost, same, plain])
+    (update,) = await either.synchronize(pods, [lost, same, plain])
     assert update.container_id == lost.id
     assert update.linux.resources == right
     await either.plugin._repair
@@ -45,8 +46,27 @@ async def test_N15_only_what_differs_is_said(world, has, changes):
     right = {"memory": GIB, "mems": "1", "hugepages": {"2MB": 64 * MIB, "1GB": 0}}
     linux = pb.LinuxContainer(resources=resources(**{**right, **has}))
     runs = world.container(claims=(1,), state=pb.CONTAINER_RUNNING, linux=linux)
-    updates = world.plugin.synchronize([world.sandbox()], [runs])
+    updates = await world.synchronize([world.sandbox()], [runs])
     assert [update.linux.resources for update in updates] == ([resources(**changes)] if changes else [])
+
+
+async def test_N15_what_another_process_prepared_is_read_before_its_container_is_judged(either):
+    """A driver that ends answers calls in hand after the next one has read the records, and is connected."""
+    mine, others = either.records, Records(either.folder / "state" / "claims")
+    await others.load()
+    await either.prepare(1, huge(1, 64 * MIB), records=others)
+    await either.prepare(2, huge(0, 32 * MIB), records=others, pod="pod-b")
+    either.records = others
+    runs = either.container(claims=(1,), state=pb.CONTAINER_RUNNING)
+    thief = either.container(claims=(2,), name="thief", state=pb.CONTAINER_RUNNING)
+    either.records = mine
+    updates = await either.synchronize([either.sandbox()], [runs, thief])
+    assert {update.container_id: limits(update.linux.resources) for update in updates} == {
+        runs.id: {"2MB": 64 * MIB, "1GB": 0},
+        thief.id: {"2MB": 0, "1GB": 0},
+    }
+    await either.plugin._repair
+    assert either.pod_limit() == 64 * MIB
 
 
 async def test_N16_one_bad_container_costs_the_others_nothing(either):
@@ -63,7 +83,7 @@ async def test_N16_one_bad_container_costs_the_others_nothing(either):
     ]
     good = either.container(claims=(1,), state=pb.CONTAINER_RUNNING)
     sandboxes = [either.sandbox(), pb.PodSandbox(id="pod-b-sandbox-0", uid="pod-b")]
-    updates = either.plugin.synchronize(sandboxes, [*bad, good])
+    updates = await either.synchronize(sandboxes, [*bad, good])
     assert good.id in [update.container_id for update in updates]
     await either.plugin._repair
     assert either.pod_limit() == 64 * MIB

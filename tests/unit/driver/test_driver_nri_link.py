@@ -14,9 +14,10 @@ from tests.support.fake_host import FakeHost
 from tests.support.nri_runtime import Answered, Runtime
 from tests.unit.driver.nri_world import MIB, World, grant, huge, limits
 
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.config import NriConfig
+from dynamic_memory.driver.nri_ledger import PreparedClaims
 from dynamic_memory.driver.nri_link import NriLink
-from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.host.interface import Memory, NumaNode
 from dynamic_memory.nri.proto import nri_pb2 as pb
 from dynamic_memory.process.backoff import Backoff
@@ -246,7 +247,7 @@ async def test_fabric_memory_is_for_the_pod_that_it_was_prepared_for(rig, tmp_pa
     await rig.prepare(ref, 5)
     world = World(tmp_path / "world")
     world.records = rig.driver.node.records
-    world.plugin._records = rig.driver.node.records
+    world.plugin._claims = PreparedClaims(rig.driver.node.records)
     pod = rig.record(ref).prepared.pod.uid
     mine = world.container(keys=(ref.uid,), pod=pod)
     assert (await world.create(mine, pod=pod)).adjust.linux.resources.cpu.mems

@@ -25,9 +25,9 @@ from tests.unit.driver.nri_world import MIB, NEW, OLD, World, limits
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.api.resource import ResourceClaim
-from dynamic_memory.driver import cdi, prepare, unprepare
+from dynamic_memory.driver import cdi, ledger, prepare, unprepare
+from dynamic_memory.driver.calls import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.driver.nri_plugin import MemoryPlugin
-from dynamic_memory.driver.prepare import ClaimRef, NotPrepared, NotReady
 from dynamic_memory.host.pod_cgroups import PodCgroups
 from dynamic_memory.nri.errors import Refused
 from dynamic_memory.nri.proto import nri_pb2 as pb
@@ -83,6 +83,7 @@ class Node(RuleBasedStateMachine):
         self.patches = [
             mock.patch.object(asyncio, "to_thread", _inline),
             mock.patch("os.fsync"),
+            mock.patch.object(ledger, "passed", self.passed),
             mock.patch.object(prepare, "passed", self.passed),
             mock.patch.object(unprepare, "passed", self.passed),
         ]
@@ -157,7 +158,7 @@ class Node(RuleBasedStateMachine):
 
     def connect(self) -> None:
         async def synchronized() -> list[pb.ContainerUpdate]:
-            updates = self.plugin.synchronize(sandboxes, messages)
+            updates = await self.world.synchronize(sandboxes, messages)
             await self.plugin._repair
             return updates
 
@@ -319,8 +320,7 @@ class Node(RuleBasedStateMachine):
         owner = self.known[uid].owner or self.known[uid].pod
         others = [pod for pod in map(self.pod, PODS_OF_NODE) if pod != owner]
         self.start(f"uid-{others[0]}", "app", (uid,), env=[])
-        if self.connected:
-            self.plugin.remove_pod_sandbox(self.world.sandbox(f"uid-{others[0]}"))
+        self.end(others[0])
         self.start(f"uid-{others[1]}", "app", (uid,), env=[])
 
     @rule(victim=claims, place=st.sampled_from(PODS_OF_NODE), name=st.sampled_from(["app", "other"]))

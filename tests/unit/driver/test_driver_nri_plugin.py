@@ -102,7 +102,7 @@ async def test_N6_huge_pages_of_the_spec_come_on_top_and_survive_a_restart(world
         annotations=dict(answer.adjust.annotations),
         linux=pb.LinuxContainer(resources=answer.adjust.linux.resources),
     )
-    assert world.plugin.synchronize([world.sandbox()], [runs]) == []
+    assert await world.synchronize([world.sandbox()], [runs]) == []
 
 
 async def test_R11_several_claims_of_a_container_are_added_up(either):
@@ -159,7 +159,7 @@ async def test_N14_what_ended_while_nobody_was_told_is_taken_back(world):
     await world.prepare(1, huge(0, 64 * MIB))
     await world.create(world.container(claims=(1,)))
     world.restart()
-    world.plugin.synchronize([world.sandbox()], [])
+    await world.synchronize([world.sandbox()], [])
     await world.plugin._repair
     assert (world.pod_limit(), world.pod_limit(reserved=True)) == (0, 0)
 

@@ -189,7 +189,7 @@ async def test_S5_a_second_pod_that_started_while_nobody_looked_gets_no_huge_pag
         state=pb.CONTAINER_RUNNING,
         linux=pb.LinuxContainer(resources=resources(hugepages={"2MB": 64 * MIB})),
     )
-    (update,) = either.plugin.synchronize([either.sandbox("pod-b")], [intruder])
+    (update,) = await either.synchronize([either.sandbox("pod-b")], [intruder])
     assert update.container_id == intruder.id
     assert limits(update.linux.resources) == {"2MB": 0, "1GB": 0}
     assert either.pod_limit("pod-b") == 0
@@ -199,7 +199,7 @@ async def test_S6_a_restart_while_the_owner_has_no_container_forgets_nothing(eit
     await either.prepare(1, huge())
     await either.create(either.container(claims=(1,)))
     either.restart()
-    either.plugin.synchronize([either.sandbox()], [])
+    await either.synchronize([either.sandbox()], [])
     with pytest.raises(Refused, match="pod-a owns it"):
         await either.create(either.container(claims=(1,), pod="pod-b"), pod="pod-b")
     assert await either.create(either.container(claims=(1,), attempt=1)) is not None
@@ -251,5 +251,5 @@ async def test_S12_a_restart_after_a_refusal_is_a_restart_like_any_other(either)
         await either.create(either.container(claims=(1,), pod="pod-b"), pod="pod-b")
     either.restart()
     runs = either.container(claims=(1,), state=pb.CONTAINER_RUNNING)
-    either.plugin.synchronize([either.sandbox(), either.sandbox("pod-b")], [runs])
+    await either.synchronize([either.sandbox(), either.sandbox("pod-b")], [runs])
     assert await either.create(either.container(claims=(1,), attempt=1)) is not None

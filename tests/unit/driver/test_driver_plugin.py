@@ -9,9 +9,9 @@ import grpc
 import pytest
 from tests.support.fake_kubelet import FakeKubelet
 
+from dynamic_memory.driver.calls import Device, NotPrepared
 from dynamic_memory.driver.config import Timing
 from dynamic_memory.driver.plugin import Plugin
-from dynamic_memory.driver.prepare import Device, NotPrepared
 from dynamic_memory.driver.registration import Registration
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.process import clock

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
-from dynamic_memory.driver.prepare import NotReady
+from dynamic_memory.driver.calls import NotReady
+from dynamic_memory.driver.records import Records
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.process import clock
 
@@ -51,6 +53,29 @@ async def test_rule_13_the_second_driver_does_not_attach(rig):
         await rig.prepare(ref, seconds=10)
     assert not new.node.active
     assert len([call for call in rig.fabric.calls if call[0] == "add_memory"]) == 1
+
+
+async def test_rule_13_the_loop_writes_the_file_as_the_record_on_the_disk_has_it(rig):
+    """Another driver may have prepared the claim since, in its own way."""
+    driver = await rig.start()
+    ref = await rig.attached()
+    await rig.prepare(ref)
+    [name] = rig.specs()
+    path, others = rig.folder / "cdi" / name, Records(rig.folder / "state" / "claims")
+    await others.load()
+
+    def anew(record):
+        return msgspec.structs.replace(record, prepared=msgspec.structs.replace(record.prepared, spec="{}\n"))
+
+    await others.update(ref.uid, anew)
+    for before in ("{}\n", ""):
+        path.write_text(before)
+        await driver._reconciler.handle(ref.uid)
+        assert path.read_text() == "{}\n"
+    await others.update(ref.uid, lambda record: msgspec.structs.replace(record, prepared=None))
+    path.unlink()
+    await driver._reconciler.handle(ref.uid)
+    assert rig.specs() == [], "it was given back"
 
 
 async def test_rule_14_after_a_reboot_everything_is_attached_again_before_the_driver_registers(rig):

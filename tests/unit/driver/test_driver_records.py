@@ -165,3 +165,31 @@ async def test_reading_all_anew_shows_what_another_process_wrote_and_removed(rec
     await records.load()
     assert [found.key for found in records.all()] == ["u2"]
     assert (records.key_of("t-u1"), records.key_of("t-u2")) == (None, "u2")
+
+
+async def test_what_killed_writers_left_is_swept_and_nothing_that_is_being_written(tmp_path):
+    folder = tmp_path / "claims"
+    records = Records(folder)
+    await records.load()
+    await records.update("u1", lambda _: record("u1"))
+    left = [folder / ".u1.json.7-0a.tmp", folder / ".orphan-t.json.7-0a.tmp"]
+    others = [folder / ".note.tmp", folder / "u1.json.tmp"]
+    for path in (*left, *others):
+        path.write_text("{")
+    seen = []
+
+    def change(before):
+        # here another process would have its temporary file
+        waits = threading.Thread(target=records._sweep)
+        waits.start()
+        waits.join(0.05)
+        seen.append(left[0].exists())
+        return msgspec.structs.replace(before, name="changed")
+
+    await records.update("u1", change)
+    await records.sweep()
+    assert seen == [True]
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+    await records.load()
+    assert records.get("u1").name == "changed"

@@ -3,8 +3,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import grpc
@@ -63,8 +67,15 @@ def test_a_dead_socket_makes_room_and_anything_else_does_not(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-    sockets.make_room(path)
-    assert not path.exists()
+    dead = path.lstat().st_ino
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s" / ".new"))
+        server.listen()
+        sockets.make_room(path)
+        mark = sockets.show(tmp_path / "s" / ".new", path)
+        assert path.lstat().st_ino != dead
+        assert names_in(path.parent) == ["dra.sock"]
+        sockets.remove(path, mark)
     path.write_text("precious")
     with pytest.raises(InvalidInput):
         sockets.make_room(path)
@@ -149,6 +160,70 @@ async def test_one_of_two_that_start_at_once_serves(kind, monkeypatch):
                     pytest.fail("two serve")
             assert names_in(folder) == ["dra.sock"], "nothing else is left"
             await answers(path)
+
+
+STARTS = """
+import os, socket, sys
+from pathlib import Path
+from dynamic_memory.driver import sockets
+
+path = Path(sys.argv[1])
+listening = path.with_name(f".{os.getpid()}")
+server = socket.socket(socket.AF_UNIX)
+server.bind(str(listening))
+server.listen()
+unlink = Path.unlink
+
+def slow(self, **how):
+    if self == path:
+        print("unlinks", flush=True)
+        sys.stdin.readline()
+    unlink(self, **how)
+
+Path.unlink = slow
+try:
+    sockets.make_room(path)
+    sockets.show(listening, path)
+    print("serves", flush=True)
+except sockets.Served:
+    print("refused", flush=True)
+sys.stdin.read()
+"""
+
+
+def waits_for_a_lock(process):
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and str(process.pid) in line.split() for line in lines)
+
+
+def test_two_that_find_the_same_dead_socket_do_not_unlink_each_other(tmp_path):
+    """Two processes; the first stands still when it has seen that the socket is dead, and is about to remove it."""
+    path = tmp_path / "dra.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    with contextlib.ExitStack() as stack:
+
+        def start():
+            process = subprocess.Popen(
+                [sys.executable, "-c", STARTS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        first = start()
+        assert first.stdout.readline() == "unlinks\n"
+        second, end = start(), time.monotonic() + 30
+        while not waits_for_a_lock(second) and not select.select([second.stdout], [], [], 0.01)[0]:
+            assert time.monotonic() < end
+        said = []
+        for process in (first, second):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            said.append(process.stdout.readline() if line == "unlinks\n" else line)
+        assert said == ["serves\n", "refused\n"]
+        assert sockets._is_served(path)
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(monkeypatch):

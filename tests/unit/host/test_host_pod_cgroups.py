@@ -50,6 +50,13 @@ def test_what_is_no_path_of_a_cgroup_is_refused(parent):
         ("kubepods.slice/kubepods-burstable.slice/x", ["kubepods.slice", "kubepods.slice/kubepods-burstable.slice"]),
         ("kubepods/pod1", ["kubepods"]),
         ("elsewhere/pod1", []),
+        ("kubepods-of-others/pod1", []),
+        # a kubelet with a cgroupRoot, as kind has
+        ("kubelet/kubepods/pod1", ["kubelet", "kubelet/kubepods"]),
+        (
+            "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod1.slice",
+            ["kubelet.slice", "kubelet.slice/kubelet-kubepods.slice"],
+        ),
     ],
 )
 def test_cgroups_above_a_pod_are_those_of_pods(path, above):

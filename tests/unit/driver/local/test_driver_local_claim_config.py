@@ -53,6 +53,11 @@ async def test_a_configuration_is_for_the_requests_that_it_names(rig):
         {"fileSystem": {"path": "/mnt/../etc"}},
         {"fileSystem": {"path": "/proc/x"}},
         {"fileSystem": {"path": "/"}},
+        {"fileSystem": {"path": "//proc/self"}},
+        {"fileSystem": {"path": "//dev"}},
+        {"fileSystem": {"path": "/mnt/a\n"}},
+        {"fileSystem": {"path": "/mnt/\nb"}},
+        {"fileSystem": None, "mode": ["limit"]},
         {"fileSystem": {"path": "/mnt/a,b"}},
     ],
 )
@@ -60,6 +65,23 @@ async def test_a_configuration_that_is_none_is_refused_with_its_path(rig, fields
     with pytest.raises(RefusedClaim, match=r"request mem: config\[0\].opaque.parameters"):
         await rig.prepare(rig.add(local_claim(config=[parameters(**fields)])))
     assert rig.specs() == []
+
+
+@pytest.mark.parametrize("body", [None, "limit", 7, [], {}, {"apiVersion": 1, "kind": None}, {"mode": "limit"}])
+async def test_a_configuration_of_another_form_is_refused(rig, body):
+    config = parameters()
+    config["opaque"]["parameters"] = body
+    with pytest.raises(RefusedClaim, match=r"request mem: config\[0\].opaque.parameters"):
+        await rig.prepare(rig.add(local_claim(config=[config])))
+    assert rig.specs() == []
+
+
+async def test_a_slash_at_the_end_is_no_other_path(rig):
+    one, two = (parameters(fileSystem={"path": path}) for path in ("/mnt/m", "/mnt/m/"))
+    one["requests"], two["requests"] = ["a"], ["b"]
+    ref = rig.add(local_claim(result("a"), result("b"), config=[one, two]))
+    with pytest.raises(RefusedClaim, match="requests a and b both want /mnt/m"):
+        await rig.prepare(ref)
 
 
 async def test_memory_as_a_file_system_has_the_claimed_size_and_node(rig):

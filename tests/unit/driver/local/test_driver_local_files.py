@@ -9,6 +9,8 @@ import uuid
 import pytest
 from tests.unit.driver.local_rig import local_claim, result, spec, text_of
 
+from dynamic_memory.driver import cdi
+
 pytestmark = pytest.mark.looptime
 
 
@@ -107,6 +109,29 @@ async def test_C6_a_record_goes_when_neither_cluster_nor_kubelet_knows_the_claim
     await rig.start()
     assert (rig.record(ref) is not None) is kept
     assert bool(rig.specs()) is kept
+
+
+@pytest.mark.parametrize("refuses", ["prune", "remove", "found"])
+async def test_C6_a_folder_that_can_only_be_read_does_not_keep_a_driver_from_leading(rig, monkeypatch, refuses):
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    await rig.stop()
+    rig.api.delete_claim("near")
+    (rig.folder / "k").mkdir()
+    (rig.folder / "k/dra_manager_state").write_text("{}")
+
+    def read_only(*_arguments):
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cdi.Specs, refuses, read_only)
+        await rig.start()
+        assert rig.driver.node.active
+        assert (rig.record(ref) is None) is (refuses != "remove"), "what a container could still start with is taken"
+    await rig.stop()
+    await rig.start()
+    assert rig.record(ref) is None
+    assert rig.specs() == []
 
 
 async def test_C6_a_record_stays_as_long_as_the_claim_is_allocated_here(rig):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import uuid
@@ -16,11 +17,11 @@ from tests.unit.driver.local_rig import env, local_claim, parameters, pod_body, 
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
+from dynamic_memory.driver.calls import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.claims import RefusedClaim
-from dynamic_memory.driver.prepare import ClaimRef, Device, NotPrepared, NotReady
 from dynamic_memory.driver.unprepare import StillHeld
 from dynamic_memory.kube.errors import Unavailable
-from dynamic_memory.process import clock
+from dynamic_memory.process import clock, durable
 
 pytestmark = pytest.mark.looptime
 
@@ -201,6 +202,14 @@ async def test_R14_unprepare_needs_no_api_server(rig):
     rig.api.down = True
     await rig.unprepare(ref)
     assert rig.specs() == []
+    await rig.unprepare(ref)  # the kubelet has not heard the answer
+
+
+async def test_R14_R20_a_claim_that_nobody_knows_is_unprepared_by_either_driver(rig):
+    """Without a fabric there is nothing that another process could hold of it."""
+    async with second_driver(rig) as second:
+        until = clock.monotonic() + 5
+        await second._plugin._unpreparer.unprepare(ClaimRef("app", "never", str(uuid.uuid4())), until)
 
 
 async def test_R15_the_file_goes_first_and_the_ledger_only_if_it_went(rig, monkeypatch):
@@ -229,11 +238,11 @@ async def test_a_look_at_everything_in_the_middle_of_a_release_leaves_no_file(ri
     records = rig.driver.node.records
     update = records.update
 
-    async def look_first(key, change):
+    async def look_first(key, *how):
         monkeypatch.setattr(records, "update", update)
         assert rig.specs() == [], "the file went first"
         await rig.driver._leftovers.restore_specs()
-        return await update(key, change)
+        return await update(key, *how)
 
     monkeypatch.setattr(records, "update", look_first)
     await rig.unprepare(ref)
@@ -263,6 +272,30 @@ async def test_a_file_that_cannot_be_restored_ends_nothing(rig, monkeypatch):
     assert rig.specs() == []
     await rig.driver._leftovers.restore_specs()
     assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "clashes"),
+    [
+        ({"app": [("one", ""), ("two", "")]}, True),
+        ({"app": [("one", ""), ("two", "mem")]}, True),
+        ({"app": [("one", "")], "other": [("two", "")]}, False),
+    ],
+)
+async def test_two_claims_of_a_container_are_not_file_systems_at_one_path(rig, containers, clashes):
+    """The one would hide the other; a device class may give the path to both."""
+    config = [parameters(fileSystem={"path": "/mnt/m"})]
+    pod = pod_body("p1", containers, claims={"one": "a", "two": "b"})
+    one, two = (rig.add(local_claim(name=name, config=config), pod=pod) for name in ("a", "b"))
+    await rig.prepare(one)
+    await rig.prepare(one)
+    if not clashes:
+        await rig.prepare(two)
+        return
+    with pytest.raises(RefusedClaim, match="claims app/a and app/b of container app both want /mnt/m"):
+        await rig.prepare(two)
+    assert rig.record(two) is None
+    assert rig.specs() == [f"dra.memory-claim-{one.uid}.json"]
 
 
 async def test_R16_a_failing_file_rolls_the_ledger_back(rig, monkeypatch):
@@ -328,6 +361,170 @@ async def test_R20_another_driver_prepares_and_unprepares_meanwhile(rig):
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+@contextlib.asynccontextmanager
+async def second_driver(rig):
+    """The one of a rolling update that does not lead."""
+    second = rig.make()
+    running = asyncio.ensure_future(second.run())
+    try:
+        await rig.until(lambda: second.node.claims.informer.synced and second.node.local.devices)
+        assert not second.node.active
+        yield second
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_R13_R20_what_one_driver_has_given_the_other_one_does_not_give(rig):
+    refs = [
+        rig.add(local_claim(result(device="numa2-4ki", size="1536Mi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(3)
+    ]
+    async with second_driver(rig) as second:
+        first, until = rig.driver, clock.monotonic() + 50
+        prepare, unprepare = second._plugin._preparer.prepare, second._plugin._unpreparer.unprepare
+        await prepare(refs[0], until)
+        with pytest.raises(NotReady, match="1610612736 are prepared for others"):
+            await rig.prepare(refs[1])
+        await unprepare(refs[0], until)
+        # what was given back is there for the other one at once
+        assert len(await rig.prepare(refs[1])) == 1
+        with pytest.raises(NotReady, match="1610612736 are prepared for others"):
+            await prepare(refs[2], until)
+        assert rig.driver is first
+
+
+async def test_R13_R20_a_driver_that_does_not_lead_looks_at_the_machine_as_it_is_now(rig):
+    """It may wait for long, and nobody publishes for it what changes."""
+    ref = rig.add(local_claim(result(device="numa0-2mi", size="64Mi")))
+    async with second_driver(rig) as second:
+        set_pages(rig.root, 0, 2 * MIB, 16)
+        with pytest.raises(NotReady, match="device numa0-2mi has 33554432 bytes"):
+            await second._plugin._preparer.prepare(ref, clock.monotonic() + 5)
+        set_pages(rig.root, 0, 2 * MIB, 64)
+        assert len(await second._plugin._preparer.prepare(ref, clock.monotonic() + 5)) == 1
+
+
+async def test_R13_R20_two_drivers_at_the_same_time_do_not_both_give_the_last_bytes(rig):
+    refs = [
+        rig.add(local_claim(result(device="numa2-4ki", size="1Gi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(8)
+    ]
+    async with second_driver(rig) as second:
+        until = clock.monotonic() + 50
+        preparers = rig.driver._plugin._preparer, second._plugin._preparer
+        calls = [preparers[n % 2].prepare(ref, until) for n, ref in enumerate(refs)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(answer, list) for answer in answers) == 2
+        assert all(isinstance(answer, (list, NotReady)) for answer in answers)
+        await second.node.records.load()
+        assert second.node.records.taken("n1/mem", "numa2-4ki") == 2 * GIB
+
+
+async def test_R16_a_disk_that_fills_up_on_the_way_leaves_a_ledger_that_is_true(rig, monkeypatch):
+    """Neither can the file be written nor the record be put back; what the index says is what the disk says."""
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    rig.driver.node.metadata = None  # what is recorded differs
+    write = durable.write
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    def once(path, data):
+        write(path, data)
+        monkeypatch.setattr(durable, "write", full)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.driver.node.specs, "write", full)
+        monkeypatch.setattr(durable, "write", once)
+        with pytest.raises(NotReady, match="No space left"):
+            await rig.prepare(ref)
+    monkeypatch.setattr(durable, "write", write)
+    known = rig.record(ref)
+    assert await rig.driver.node.records.refresh(ref.uid) == known
+    await rig.prepare(ref)
+    assert spec(rig, ref) == json.loads(rig.record(ref).prepared.spec)
+    await rig.unprepare(ref)
+    assert (rig.record(ref), rig.specs()) == (None, [])
+
+
+async def test_adminAccess_is_refused_since_nothing_is_counted_for_it(rig):
+    with pytest.raises(RefusedClaim, match="request mem asks for adminAccess"):
+        await rig.prepare(rig.add(local_claim(result(adminAccess=True))))
+    assert rig.specs() == []
+
+
+async def test_R7_two_calls_for_a_claim_at_the_same_time_have_one_answer(rig):
+    """And a third one that the kubelet gives up does not disturb them."""
+    ref, plugin = rig.add(local_claim()), rig.driver._plugin
+    calls = [asyncio.ensure_future(plugin._one(ref, clock.monotonic() + 30, plugin._prepare)) for _ in range(3)]
+    await asyncio.sleep(0)
+    calls[1].cancel()
+    await asyncio.wait(calls)
+    assert calls[1].cancelled()
+    (one, error), other = calls[0].result(), calls[2].result()
+    assert (len(one), error) == (1, "")
+    assert other == (one, "")
+    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
+    assert len(plugin._locks) == 0
+
+
+async def test_a_claim_that_was_made_anew_under_its_name_is_another_one(rig):
+    """The kubelet has not given the first one back yet."""
+    first = rig.add(local_claim(result(device="numa2-4ki", size="1536Mi")))
+    await rig.prepare(first)
+    rig.api.delete_claim("near")
+    second = rig.add(local_claim(result(device="numa2-4ki", size="1536Mi"), pods=("p2",)))
+    assert (first.name, first.uid) != (second.name, second.uid)
+    with pytest.raises(NotPrepared, match="does not exist"):
+        await rig.prepare(first)
+    with pytest.raises(NotReady, match="are prepared for others"):
+        await rig.prepare(second)
+    await rig.unprepare(first)
+    await rig.prepare(second)
+    assert rig.specs() == [f"dra.memory-claim-{second.uid}.json"]
+    await rig.unprepare(first)
+    assert rig.specs() == [f"dra.memory-claim-{second.uid}.json"], "an Unprepare that is late is about the first"
+
+
+async def test_R15_R20_an_unprepare_in_hand_takes_no_file_of_the_pod_that_follows(rig):
+    """The driver that ends has freed the claim; the next one prepares it for another pod before the first goes on."""
+    ref = rig.add(local_claim())
+    await rig.prepare(ref)
+    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
+    rig.api.reserve("p2", name="near")
+    async with second_driver(rig) as second:
+        records = rig.driver.node.records
+        update, given = records.update, []
+
+        async def and_the_other_driver_prepares(key, *how):
+            record = await update(key, *how)
+            if record is None and not given:
+                given.append(await second._plugin._preparer.prepare(ref, clock.monotonic() + 5))
+            return record
+
+        records.update = and_the_other_driver_prepares
+        await rig.unprepare(ref)
+        assert given
+        assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
+        assert [path.name for path in (rig.folder / "metadata").iterdir()] == [ref.uid]
+
+
+async def test_R16_a_record_that_cannot_be_written_is_a_sentence_and_leaves_nothing(rig, monkeypatch):
+    ref = rig.add(local_claim())
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dynamic_memory.process.durable.write", full)
+        with pytest.raises(NotReady, match=r"cannot be recorded: .*No space left on device"):
+            await rig.prepare(ref)
+    assert rig.record(ref) is None
+    assert rig.specs() == []
+    assert not (rig.folder / "metadata").exists()
+    assert len(await rig.prepare(ref)) == 1
 
 
 async def test_R20_what_a_driver_that_ends_still_prepares_keeps_its_file(rig):

@@ -10,8 +10,8 @@ from tests.unit.driver.local_rig import env, local_claim, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
 from dynamic_memory.driver import settings
+from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.claims import RefusedClaim
-from dynamic_memory.driver.prepare import NotReady
 from dynamic_memory.process import clock
 
 pytestmark = pytest.mark.looptime
@@ -135,8 +135,9 @@ async def removed_by_force(rig, monkeypatch):
 async def test_what_is_handed_on_while_it_is_given_back_is_not_kept_for_nobody(rig, monkeypatch, step):
     """The kubelet knows nothing of the second pod then, and would never give its part back."""
     ref = await removed_by_force(rig, monkeypatch)
-    preparer, plugin = rig.driver._plugin._preparer, rig.driver._plugin
-    carry_out, reached, go_on = getattr(preparer, step), asyncio.Event(), asyncio.Event()
+    plugin = rig.driver._plugin
+    does = plugin._preparer._ledger if step == "_record" else plugin._preparer
+    carry_out, reached, go_on = getattr(does, step), asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments):
         done = await carry_out(*arguments)
@@ -144,7 +145,7 @@ async def test_what_is_handed_on_while_it_is_given_back_is_not_kept_for_nobody(r
         await go_on.wait()
         return done
 
-    monkeypatch.setattr(preparer, step, slow)
+    monkeypatch.setattr(does, step, slow)
     handing = asyncio.ensure_future(rig.driver._owners.hand_on(ref.uid))
     await reached.wait()
     given_back = asyncio.ensure_future(plugin._one(ref, clock.monotonic() + 30, plugin._unprepare))
@@ -191,7 +192,7 @@ async def test_a_full_disk_delays_handing_on_and_ends_nothing_else(rig, monkeypa
     records = rig.driver.node.records
     update, refused = records.update, []
 
-    async def refuse(key, _change):
+    async def refuse(key, *_change):
         refused.append(key)
         raise OSError(28, "No space left on device")
 
