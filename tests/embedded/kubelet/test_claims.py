@@ -149,7 +149,7 @@ async def test_a_plugin_that_speaks_no_known_version_is_told_so_and_asked_again(
     assert bench.driver.told[0] == (False, "none of the DRA gRPC API versions ['v9.DRAPlugin'] are supported")
     bench.driver.versions = ["v9.DRAPlugin", "v1.DRAPlugin"]
     await bench.until(lambda: (True, "") in bench.driver.told, "it is registered")
-    assert bench.kubelet.plugins.names == ["dra.memory"]
+    await bench.until(lambda: bench.kubelet.plugins.names == ["dra.memory"], "it is known, once it was told so")
 
 
 async def test_slices_go_at_the_start_and_when_a_driver_is_gone_for_long_enough(bench):

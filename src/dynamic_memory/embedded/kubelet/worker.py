@@ -109,8 +109,8 @@ class Worker:
         elif record.gone or record.deleting or record.over or record.terminal:
             await self._end()
         elif await self._admitted() and await self._prepared():
-            if await self._starter.start_due():
-                await self._resizer.resize()
+            if await self._resizer.resize():
+                await self._starter.start_due()
             await self._reports.write()
             self._dirty = self._dirty or self.record.over
 
@@ -179,9 +179,8 @@ class Worker:
         record = self.record
         grace = 0.0
         if not record.gone:
-            meta, spec = record.object.metadata, record.object.spec
-            seconds = meta.deletion_grace_period_seconds
-            grace = float(spec.get("terminationGracePeriodSeconds", 30) if seconds is None else seconds)
+            seconds = record.object.metadata.deletion_grace_period_seconds
+            grace = record.grace if seconds is None else float(seconds)
         if clock.monotonic() + grace < record.stop_by - 0.5:
             if record.stop_by == float("inf"):
                 self._reports.tell("Normal", "Killing", "Stopping container", running[0].name)
