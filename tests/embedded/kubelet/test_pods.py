@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from tests.embedded.kubelet.conftest import QUICK
 
 from dynamic_memory.embedded.kubelet import objects
+from dynamic_memory.process.config import Seconds
 
 MI = 1 << 20
 
@@ -97,6 +100,59 @@ async def test_init_containers_run_one_after_the_other_and_a_sidecar_beside_the_
     await bench.until(lambda: bench.phase() == "Running", "it runs")
     assert [("running" in each["state"]) for each in bench.status()["initContainerStatuses"]] == [False, True]
     await bench.until(lambda: bench.phase() == "Succeeded", "it ended, and took the sidecar with it")
+
+
+async def test_containers_back_off_each_for_itself(bench):
+    await bench.start(msgspec.structs.replace(QUICK, back_off_most=Seconds(60)))
+    slow = {"name": "slow", "command": ["sh", "-c", "sleep 0.5; exit 1"]}
+    bench.pod(containers=[slow, {"name": "fast", "command": ["false"]}])
+    # fast waits 0.2, 0.4, 0.8 and 1.6 s; slow must not wait for it
+    fast = lambda: bench.status()["containerStatuses"][1]["restartCount"]  # noqa: E731
+    await bench.until(lambda: fast() == 4, "fast has a long wait before it")
+    count = bench.container()["restartCount"]
+    await bench.until(lambda: bench.container()["restartCount"] > count, "slow was started again")
+    assert fast() == 4
+
+
+async def test_sidecars_end_after_the_others_the_last_one_first(bench):
+    await bench.start()
+    deaf = ["sh", "-c", "trap 'exit 3' TERM; sleep 99"]
+    sides = [{"name": name, "restartPolicy": "Always", "command": deaf} for name in ("s1", "s2")]
+    bench.pod(container={"command": ["sleep", "99"]}, initContainers=sides)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    uid = bench.kube.body(objects.PODS, "a", "app")["metadata"]["uid"]
+    order = []
+    containers = bench.runtime.of(uid)
+    for name, container in containers.items():
+        container._told = lambda name=name, told=container._told: (order.append(name), told())
+    bench.delete("a", grace=1)
+    await bench.until(lambda: gone(bench), "it is gone")
+    assert order == ["main", "s2", "s1"]
+    assert [containers[name].ended.code for name in order] == [137, 3, 3]
+    stopped = {message for reason, message in bench.events() if reason == "Killing"}
+    assert stopped == {f"Stopping container {name}" for name in order}
+
+
+async def test_a_pod_is_ended_at_its_deadline(bench):
+    await bench.start()
+    bench.pod(activeDeadlineSeconds=1, restartPolicy="Never", terminationGracePeriodSeconds=1)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    await bench.until(lambda: bench.phase() == "Failed", "it is ended")
+    assert bench.status()["reason"] == "DeadlineExceeded"
+    assert bench.status()["message"] == "Pod was active on the node longer than the specified deadline"
+    assert bench.container()["state"]["terminated"]["exitCode"] == 0
+
+
+async def test_a_restarted_kubelet_ends_what_runs_of_pods_that_are_gone(bench):
+    await bench.start()
+    pod = bench.pod()
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    await bench.stop()
+    bench.kube.remove(objects.PODS, "a", "app")
+    container = bench.runtime.get(pod["metadata"]["uid"], "main")
+    await bench.start()
+    await bench.until(lambda: container.ended is not None, "it is killed")
+    await bench.until(lambda: bench.runtime.pods() == [], "nothing is left")
 
 
 async def test_a_deleted_pod_ends_within_its_grace_and_then_goes(bench):

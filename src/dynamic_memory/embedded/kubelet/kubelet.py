@@ -150,10 +150,10 @@ class Kubelet:
             worker.wake()
 
     def _orphans(self) -> None:
-        """Pods that vanished while nobody looked still have claims in the checkpoint."""
-        for uid in self.claims.pods() - self.workers.keys():
+        """Pods that vanished while nobody looked still run, or have claims in the checkpoint."""
+        for uid in (self.claims.pods() | set(self.runtime.pods())) - self.workers.keys():
             namespaces = {state.namespace for state in self.claims.claims.values() if uid in state.pods}
-            ghost = Object(metadata=ObjectMeta(name="", namespace=min(namespaces), uid=uid))
+            ghost = Object(metadata=ObjectMeta(name="", namespace=min(namespaces, default=""), uid=uid))
             self._add(ghost).vanish()
 
     def _add(self, pod: Pod) -> Worker:

@@ -27,6 +27,7 @@ class ContainerRecord:
         waiting: why it does not run: (reason, message).
         allocated: resources that it was given; see `resize.given`.
         actual: resources that it has.
+        stopping: it was asked to end with its pod.
         renew: it is to be started again, however it ends, for its new resources.
 
     """
@@ -42,6 +43,7 @@ class ContainerRecord:
         self.allocated = given(spec.get("resources"))
         self.actual = self.allocated
         self.renew = False
+        self.stopping = False
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ class PodRecord:
         infeasible: generation that was judged so.
         cgroup: what its cgroup has.
         stop_by: when its containers will be killed, if they were asked to end.
+        expired: it was here for longer than it may be.
         terminal: it had ended when the kubelet was started.
         finished: its last status is written, all it had is given back.
         ip: of the pod.
@@ -110,6 +113,7 @@ class PodRecord:
         self.infeasible = 0
         self.cgroup = PodCgroup()
         self.stop_by = math.inf
+        self.expired = False
         self.terminal = False
         self.finished = False
         self.ip = ""

@@ -62,6 +62,9 @@ def pod_status(
         "conditions": _conditions(record, shown, now, written),
         "containerStatuses": [_container(each, record) for each in record.main],
     }
+    if record.expired and final:
+        message = "Pod was active on the node longer than the specified deadline"
+        status |= {"reason": "DeadlineExceeded", "message": message}
     if record.ip:
         status |= {"podIP": record.ip, "podIPs": [{"ip": record.ip}]}
     if any(each.init for each in record.containers):
