@@ -341,6 +341,26 @@ async def test_a_job_waits_longer_after_each_failure_and_gives_up():
     assert waits[2] == pytest.approx(20, abs=1)
 
 
+async def test_restarts_count_for_the_limit_of_a_job_whose_containers_are_restarted_in_place():
+    kube = cluster()
+    made = job(completions=2, parallelism=2, backoffLimit=3)
+    made["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
+    kube.put(JOBS, made)
+    async with controlling(kube):
+        await until(lambda: len(pods(kube)) == 2)
+        first, second = pods(kube)
+        restarted = [{"name": "c", "restartCount": 1}]
+        for body in (first, second):
+            body["status"] = {"containerStatuses": restarted}
+            set_pod(kube, body)
+        await settle()
+        assert not status(kube, JOBS, "job").get("conditions")
+        second["status"]["initContainerStatuses"] = restarted
+        set_pod(kube, second)
+        await until(lambda: status(kube, JOBS, "job").get("conditions"))
+    assert status(kube, JOBS, "job")["conditions"][-1]["reason"] == "BackoffLimitExceeded"
+
+
 async def test_a_finished_pod_is_counted_once_even_if_it_is_deleted_and_the_controller_restarted():
     kube = cluster()
     kube.put(JOBS, job(completions=3, parallelism=1))

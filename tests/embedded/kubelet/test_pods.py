@@ -170,6 +170,34 @@ async def test_a_deleted_pod_ends_within_its_grace_and_then_goes(bench):
     assert not list(bench.runtime.cgroups.pods.glob("*/pod*"))
 
 
+async def test_a_pod_that_is_deleted_before_it_ran_has_failed(bench):
+    """Nobody would count it otherwise: a pod of a job stays until it is counted."""
+    await bench.start()
+    annotations = {"simulation.dynamicmemory.dev/memory": "rubbish"}
+    bench.pod("never", annotations=annotations)
+    bench.pod("looping", container={"command": ["false"]})
+    reason = lambda name: bench.container(name)["state"]["waiting"]["reason"]  # noqa: E731
+    await bench.until(lambda: reason("never") == "CreateContainerConfigError", "it cannot run")
+    await bench.until(lambda: reason("looping") == "CrashLoopBackOff", "it backs off")
+    for name, code in (("never", 137), ("looping", 1)):
+        bench.delete(name)
+        await bench.until(lambda name=name: gone(bench, name), "it goes")
+        assert bench.phase(name) == "Failed"
+        assert bench.container(name)["state"]["terminated"]["exitCode"] == code
+    assert bench.container("never")["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_a_pod_that_was_marked_not_ready_is_ready_again_when_its_node_is_back(bench):
+    await bench.start()
+    bench.pod()
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    body = bench.kube.body(objects.PODS, "a", "app")
+    for each in body["status"]["conditions"]:
+        each["status"] = "False" if each["type"] == "Ready" else each["status"]
+    bench.kube.put(objects.PODS, body)
+    await bench.until(lambda: bench.condition("Ready")["status"] == "True", "the kubelet knows better")
+
+
 async def test_a_pod_that_does_not_fit_is_refused_in_the_words_of_the_kubelet(bench):
     await bench.start()
     gib = {"resources": {"requests": {"memory": "1Gi"}}}

@@ -67,6 +67,7 @@ class Worker:
     def update(self, pod: Pod) -> None:
         """Take a new version of the object."""
         self.record.take(pod)
+        self._reports.seen(pod)
         if self.record.deleting:
             self._give_up()
         self.wake()
@@ -219,7 +220,7 @@ class Worker:
             log.warning("Error syncing pod, skipping: %s", error, extra={"pod": record.key})
             self._later(parts.periods.unprepare)
             return
-        await self._finish(phase(record) if record.any_started or record.expired else "")
+        await self._finish("" if record.terminal else phase(record))
 
     def _stop(self, running: list[ContainerRecord]) -> None:
         """Ask what runs to end, once; sooner, if the grace got shorter. Sidecars come last, in reverse order."""
@@ -242,10 +243,12 @@ class Worker:
     async def _finish(self, last: str) -> None:
         record, parts = self.record, self._parts
         if last and not record.gone:
+            record.started = record.started or clock.rfc3339(clock.now())
             if record.expired:
                 last = "Failed"
             elif last not in {"Succeeded", "Failed"}:  # ended by a deletion although it would be started again
-                last = "Succeeded" if all(each.succeeded for each in record.main) else "Failed"
+                good = bool(record.main) and all(each.succeeded for each in record.main)
+                last = "Succeeded" if good else "Failed"
             await self._reports.write(last)
         await parts.runtime.end_pod(record.uid)
         record.finished = True
