@@ -32,6 +32,7 @@ from dynamic_memory.embedded.cluster import manifests, settings
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig, node_names
 from dynamic_memory.embedded.cluster.folder import Folder
 from dynamic_memory.embedded.cluster.identity import Identity, forget
+from dynamic_memory.embedded.cluster.logs import LogsApi
 from dynamic_memory.embedded.cluster.metrics import MetricsApi
 from dynamic_memory.embedded.cluster.node import SimulatedNode
 from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, check_settings, node_user
@@ -154,6 +155,7 @@ class Cluster:
                 self._server = server
                 self._write_token()
                 MetricsApi(self.nodes).install(server.api)
+                LogsApi(self.nodes).install(server.api)
                 try:
                     await self._start()
                     yield self

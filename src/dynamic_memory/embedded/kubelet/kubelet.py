@@ -93,6 +93,10 @@ class Kubelet:
         """Of the node."""
         return self.machine.name
 
+    def log_file(self, namespace: str, name: str, uid: str, container: str, number: int) -> Path:
+        """Return where a container of a pod printed to at its `number`th start, from 0 on."""
+        return self._parts.log_file(ObjectMeta(name=name, namespace=namespace, uid=uid), container, number)
+
     async def run(self) -> None:
         """Be this node's kubelet until cancelled."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from dynamic_memory.embedded.kubelet import cdi
 from dynamic_memory.embedded.kubelet.parts import Parts
@@ -52,7 +51,7 @@ class Starter:
         if each.current is not None and self._backs_off(each, each.current.ended):
             return
         record, parts = self._record, self._parts
-        log_file = self._folder() / each.name / f"{each.restarts + (each.current is not None)}.log"
+        log_file = parts.log_file(record.object.metadata, each.name, each.restarts + (each.current is not None))
         try:
             spec = parts.container(record, each, log_file)
         except cdi.UnresolvableDevices as error:
@@ -97,10 +96,6 @@ class Starter:
             self._reports.tell("Warning", "BackOff", message.replace("pod=", "in pod ", 1), each.name)
         self._later(rest + 0.001)
         return True
-
-    def _folder(self) -> Path:
-        meta = self._record.object.metadata
-        return self._parts.folder / "pods" / f"{meta.namespace}_{meta.name}_{meta.uid}"
 
     def _long(self) -> str:
         meta = self._record.object.metadata
