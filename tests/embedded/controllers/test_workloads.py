@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.embedded.support.controlling import LABELS, controlling, kubelet, pods, set_pod, template, workload
 from tests.embedded.support.scheduling import cluster, events, node, running, settle, until
@@ -198,6 +200,26 @@ async def test_a_paused_deployment_scales_but_does_not_roll():
         assert not pods(kube, "v2")
         change(kube, DEPLOYMENTS, paused=False)
         await until(lambda: len(pods(kube, "v2")) == 3 and not pods(kube, "v1"))
+
+
+async def test_the_deadline_of_a_rollout_does_not_run_while_it_is_paused():
+    kube = cluster()
+    kube.put(DEPLOYMENTS, workload("web", replicas=1, progressDeadlineSeconds=100))
+
+    def progress():
+        found = {item["type"]: item for item in status(kube, DEPLOYMENTS).get("conditions", ())}.get("Progressing", {})
+        return found.get("status"), found.get("reason")
+
+    async with controlling(kube):
+        await until(lambda: progress() == ("True", "ReplicaSetUpdated"))
+        change(kube, DEPLOYMENTS, paused=True)
+        await until(lambda: progress() == ("Unknown", "DeploymentPaused"))
+        await asyncio.sleep(1000)
+        assert progress() == ("Unknown", "DeploymentPaused")
+        change(kube, DEPLOYMENTS, paused=False)
+        await until(lambda: progress() != ("Unknown", "DeploymentPaused"))
+        assert progress()[1] in {"DeploymentResumed", "ReplicaSetUpdated"}
+        assert 90 < await until(lambda: progress() == ("False", "ProgressDeadlineExceeded"), 200) < 110
 
 
 async def test_old_replica_sets_are_kept_up_to_the_limit():
