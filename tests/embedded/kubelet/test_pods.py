@@ -8,6 +8,7 @@ import pytest
 from tests.embedded.kubelet.conftest import QUICK
 
 from dynamic_memory.embedded.kubelet import objects
+from dynamic_memory.kube.events import EVENTS
 from dynamic_memory.process.config import Seconds
 
 MI = 1 << 20
@@ -68,6 +69,20 @@ async def test_a_container_that_fails_is_started_again_at_once_and_then_backs_of
     assert bench.container()["lastState"]["terminated"]["exitCode"] == 1
     assert bench.phase() == "Running"
     await bench.until(lambda: bench.container()["restartCount"] == 3, "again, and again")
+    assert ("BackOff", f"Back-off restarting failed container main in pod a_app({uid})") in bench.events()
+
+
+async def test_events_of_a_container_say_which_one_it_is_as_the_kubelet_does(bench):
+    await bench.start()
+    bench.pod(containers=[{"name": "a"}, {"name": "b"}], initContainers=[{"name": "i", "command": ["true"]}])
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+
+    def started():
+        said = [body for body in bench.kube.bodies(EVENTS) if body["reason"] == "Started"]
+        return {(body["involvedObject"]["fieldPath"], body["message"]) for body in said}
+
+    places = ("spec.initContainers{i}", "spec.containers{a}", "spec.containers{b}")
+    await bench.until(lambda: started() == {(place, "Container started") for place in places}, "each for itself")
 
 
 async def test_memory_above_the_limit_is_an_oom_kill(bench):
@@ -135,7 +150,7 @@ async def test_sidecars_end_after_the_others_the_last_one_first(bench):
 
 async def test_a_pod_is_ended_at_its_deadline(bench):
     await bench.start()
-    bench.pod(activeDeadlineSeconds=1, restartPolicy="Never", terminationGracePeriodSeconds=1)
+    bench.pod(activeDeadlineSeconds=2, restartPolicy="Never", terminationGracePeriodSeconds=1)
     await bench.until(lambda: bench.phase() == "Running", "it runs")
     await bench.until(lambda: bench.phase() == "Failed", "it is ended")
     assert bench.status()["reason"] == "DeadlineExceeded"

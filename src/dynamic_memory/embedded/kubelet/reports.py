@@ -80,10 +80,15 @@ class Reports:
             record.object = msgspec.structs.replace(record.object, status=pod.status)
 
     def tell(self, kind: str, reason: str, message: str, container: str = "") -> None:
-        """Post an event; nobody waits for it."""
+        """Post an event about the pod, or one of its containers; nobody waits for it."""
         regarding = reference(PODS, self._record.object)
-        text = f"{message} ({container})" if container and container not in message else message
-        task = asyncio.create_task(self._parts.recorder.event(regarding, type=kind, reason=reason, message=text))
+        if container:
+            part = next(
+                ("initContainers" for each in self._record.containers if each.name == container and each.init), ""
+            )
+            path = f"spec.{part or 'containers'}{{{container}}}"
+            regarding = msgspec.structs.replace(regarding, field_path=path)
+        task = asyncio.create_task(self._parts.recorder.event(regarding, type=kind, reason=reason, message=message))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

@@ -93,7 +93,8 @@ class Starter:
         if each.waiting[0] != "CrashLoopBackOff":
             message = f"back-off {_duration(each.back_off)} restarting failed container={each.name} pod={self._long()}"
             each.waiting = ("CrashLoopBackOff", message)
-            self._reports.tell("Warning", "BackOff", message.replace("pod=", "in pod ", 1), each.name)
+            told = f"Back-off restarting failed container {each.name} in pod {self._long()}"
+            self._reports.tell("Warning", "BackOff", told, each.name)
         self._later(rest + 0.001)
         return True
 
