@@ -2,10 +2,10 @@
 """What the command of a simulated container does: when it ends and how, what it prints, whether it heeds SIGTERM. Pure.
 
 Few commands are understood, the ones that examples and tests are made of: `sleep N`, `true`, `false`, `env`,
-`echo …`, `exit N`, and these in a row in `sh -c`, with variables and `trap … TERM`. A script that does something else, or
-loops, runs for ever from there on; so does a container without a command. As in a real container the command is process
-1 of its PID namespace, for which SIGTERM does nothing unless it is handled: `sleep 3600` is killed when its grace is
-over. An image's own command, and a program that is not known, are taken for ones that end when asked.
+`echo …`, `exit N`, and these in a row in `sh -c`, with variables and `trap … TERM`. A script that does something else,
+or loops, runs for ever from there on; so does a container without a command. As in a real container the command is
+process 1 of its PID namespace, for which SIGTERM does nothing unless it is handled: `sleep 3600` is killed when its
+grace is over. An image's own command, and a program that is not known, are taken for ones that end when asked.
 
 The annotation `simulation.dynamicmemory.dev/exit: "30s 1"` ends any container after 30 s, with exit code 1.
 """
