@@ -202,6 +202,15 @@ async def test_a_pod_that_is_deleted_before_it_ran_has_failed(bench):
     assert bench.container("never")["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
+async def test_after_an_init_container_that_failed_the_others_are_what_they_were(bench):
+    await bench.start()
+    bench.pod(initContainers=[{"name": "i", "command": ["false"]}, {"name": "j"}], restartPolicy="Never")
+    await bench.until(lambda: bench.phase() == "Failed", "it failed")
+    assert bench.container()["state"] == {"waiting": {"reason": "PodInitializing"}}
+    states = [next(iter(each["state"])) for each in bench.status()["initContainerStatuses"]]
+    assert states == ["terminated", "waiting"]
+
+
 async def test_a_pod_that_was_marked_not_ready_is_ready_again_when_its_node_is_back(bench):
     await bench.start()
     bench.pod()

@@ -147,7 +147,7 @@ def _container(record: ContainerRecord, pod: PodRecord, final: str) -> dict[str,
 
 def _state(record: ContainerRecord, pod: PodRecord, final: str) -> dict[str, Any]:
     current = record.current
-    if final and current is None:
+    if final and current is None and not record.init and pod.initialized:
         message = "The container could not be located when the pod was terminated"
         return {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}}
     if final and current is not None and current.ended is not None:
