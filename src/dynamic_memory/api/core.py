@@ -34,13 +34,14 @@ __all__ = [
 
 
 class ObjectReference(Wire, frozen=True, kw_only=True):
-    """Which object an Event is about."""
+    """Which object an Event is about, and which part of it (`spec.containers{app}`)."""
 
     api_version: str = ""
     kind: str = ""
     namespace: str = ""
     name: str = ""
     uid: str = ""
+    field_path: str = ""
 
 
 class NodeSelectorRequirement(Wire, frozen=True, kw_only=True):

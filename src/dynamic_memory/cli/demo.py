@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from dynamic_memory.cli.output import table
-from dynamic_memory.cli.up import log_to
+from dynamic_memory.cli.up import log_to, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,11 +65,13 @@ def demo(*, keep: bool, nodes: int, plain: bool, folder: Path | None) -> int:
 
     place = folder or Path(tempfile.mkdtemp(prefix="dynamic-memory-"))
     Cluster(place, _config(nodes)).check()
-    log_to(place / "logs" / "cluster.log", "info")
+    with usable(place):
+        log_to(place / "logs" / "cluster.log", "info")
     failures: list[str] = ["it was interrupted"]
 
     async def main(process: Process) -> None:
-        await _show(process, place, nodes, failures, plain=plain, keep=keep)
+        with usable(place):
+            await _show(process, place, nodes, failures, plain=plain, keep=keep)
 
     try:
         code = run(main, role="demo", health_address=None)
@@ -92,6 +94,8 @@ async def _show(process: Process, folder: Path, nodes: int, failures: list[str],
     with _heard(LogMarks(trace)):  # what is published before the story begins counts too
         async with Cluster(folder, _config(nodes)).running() as cluster:
             await cluster.wait_ready()
+            # in a folder that was used before it is published already, and nobody says so
+            trace.mark("published", "the fabric's pool is published")
             process.ready.set("cluster", ok=True)
             view: Any = _Plain() if plain or not sys.stdout.isatty() else _live()
             with view:

@@ -4,22 +4,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynamic_memory.errors import InvalidInput
+from dynamic_memory.errors import InvalidInput, RetryError
 
 if TYPE_CHECKING:
     from dynamic_memory.embedded.cluster.cluster import Cluster
     from dynamic_memory.embedded.cluster.config import ClusterConfig
     from dynamic_memory.process.run import Process
 
-__all__ = ["log_to", "up"]
+__all__ = ["log_to", "up", "usable"]
+
+HINTS = {
+    errno.ENOSPC: "",
+    errno.EDQUOT: "",
+    errno.EROFS: "",
+    errno.EACCES: "",
+    errno.EPERM: "",
+    errno.ENOENT: "",
+    errno.ENOTDIR: "",
+    errno.EMFILE: "; fewer nodes, or a higher `ulimit -n`, may help",
+    errno.ENFILE: "",
+}
+"""What a machine may refuse that people can mend, and how if that is not plain."""
+PATIENCE = 60.0
+PATIENCE_NODE = 0.2
 
 TEXT = """\
-The cluster is up: {nodes} nodes, {fabric} of fabric memory, {server}
+The cluster is up: {nodes}, {fabric} of fabric memory, {server}
 
   export KUBECONFIG={kubeconfig}
 
@@ -33,6 +53,43 @@ What to try next:
 Everything is in {folder}; the next `dynamic-memory up --folder {folder}` goes on from there.
 Ctrl-C stops it.
 """
+
+
+class Unusable(RetryError):
+    """The machine refuses what a cluster needs.
+
+    Args:
+        why: a sentence.
+
+    """
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@contextlib.contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the folder cannot be used, or that nobody reads what is printed.
+
+    Raises:
+        Unusable: one of both.
+
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # what is still to be written must not fail as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Unusable("nobody reads what is printed") from None
+    except OSError as error:
+        if error.errno not in HINTS:
+            raise
+        where = error.filename or folder
+        raise Unusable(f"--folder: {where}: {error.strerror}{HINTS[error.errno]}") from error
 
 
 @click.command()
@@ -73,14 +130,17 @@ def up(*, folder: Path, log_level: str, **wishes: Any) -> int:
 
     cluster = Cluster(folder, config)
     cluster.check()
-    log_to(folder / "logs" / "cluster.log", log_level)
+    with usable(folder):
+        log_to(folder / "logs" / "cluster.log", log_level)
+    patience = PATIENCE + PATIENCE_NODE * sum(group.count for group in config.nodes)
 
     async def main(process: Process) -> None:
-        async with cluster.running():
-            await cluster.wait_ready()
-            process.ready.set("cluster", ok=True)
-            click.echo(_text(cluster))
-            await asyncio.Event().wait()
+        with usable(folder):
+            async with cluster.running():
+                await cluster.wait_ready(patience)
+                process.ready.set("cluster", ok=True)
+                click.echo(_text(cluster))
+                await asyncio.Event().wait()
 
     return run(main, role="up", health_address=None)
 
@@ -125,7 +185,6 @@ def _config(folder: Path, wishes: dict[str, Any]) -> ClusterConfig:
 def log_to(path: Path, level: str) -> None:
     """Log to a file: the terminal is for what people want to read, and for what they have to act upon."""
     import logging  # noqa: PLC0415
-    import sys  # noqa: PLC0415
 
     from dynamic_memory.process.logging import setup  # noqa: PLC0415
 
@@ -143,7 +202,7 @@ def _text(cluster: Cluster) -> str:
     from dynamic_memory.quantity import format_bytes  # noqa: PLC0415
 
     return TEXT.format(
-        nodes=len(cluster.nodes),
+        nodes=f"{len(cluster.nodes)} node{'' if len(cluster.nodes) == 1 else 's'}",
         fabric=format_bytes(sum(int(pool.size) for pool in cluster.config.fabric)),
         server=cluster.server.url,
         kubeconfig=cluster.folder.kubeconfig,

@@ -35,8 +35,9 @@ from dynamic_memory.nri.proto.nri_pb2 import (
     LinuxResources,
     PodSandbox,
 )
+from dynamic_memory.process import clock
 
-__all__ = ["MemoryPlugin"]
+__all__ = ["LOOKS", "MemoryPlugin"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ REPAIRED = Counter(
     "dynamic_memory_driver_nri_repaired_total", "Containers whose settings differed from their claims' and were mended."
 )
 POD_PROBLEMS = Counter("dynamic_memory_driver_nri_pod_problems_total", "Limits of pods that could not be written.")
+LOOKS = (0.02, 0.2, 2.0)
+"""Seconds after which the cgroup of a pod that is being resized is written again. The kubelet writes it after plugins
+have heard that it is done, and limits huge pages to 0 then (`SetPodCgroupConfig`); of that nobody is told."""
 PAUSE_AFTER = 50
 """Pods whose cgroups are written in one go after Synchronize; then other work has its turn."""
 
@@ -63,6 +67,7 @@ class MemoryPlugin:
         self._pods = LivePods(cgroups)
         self._shows_cdi = self._has_policy = False
         self._repair: asyncio.Task[None] | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
 
     @property
     def facts(self) -> Facts:
@@ -142,6 +147,7 @@ class MemoryPlugin:
         self, pod: PodSandbox, container: Container, resources: LinuxResources
     ) -> list[ContainerUpdate]:
         """Keep what the claims gave: the kubelet sends the settings that it would have without them."""
+        self._look_again(pod)
         held = self._held(pod, container)
         if held is None or not held.claims:
             return []
@@ -155,10 +161,8 @@ class MemoryPlugin:
         return [update] if update is not None else []
 
     def post_update_pod_sandbox(self, pod: PodSandbox) -> None:
-        """Set the pod's cgroup again: the kubelet has written to it."""
-        live = self._pods.get(pod.uid)
-        if live is not None:
-            self._apply(live, again=True)
+        """Set the pod's cgroup again: the kubelet is writing to it."""
+        self._look_again(pod)
 
     def stop_container(self, pod: PodSandbox, container: Container) -> list[ContainerUpdate]:
         """Take back from the pod's cgroup what the container had; the claim stays its pod's."""
@@ -314,6 +318,25 @@ class MemoryPlugin:
         problems = self._pods.apply(live, again=again)
         POD_PROBLEMS.inc(len(problems))
         return problems
+
+    def _look_again(self, pod: PodSandbox) -> None:
+        """Write the cgroup of a pod that is being resized, now and a few times more."""
+        live = self._pods.get(pod.uid)
+        if live is None or not live.managed:
+            return
+        self._apply(live, again=True)
+        if (before := self._looks.pop(pod.uid, None)) is not None:
+            before.cancel()
+        task = self._looks[pod.uid] = asyncio.create_task(self._looked(pod.uid), name=f"resized pod {pod.uid}")
+        task.add_done_callback(lambda done: self._looks.get(pod.uid) is done and self._looks.pop(pod.uid))
+
+    async def _looked(self, uid: str) -> None:
+        for seconds in LOOKS:
+            await clock.sleep(seconds)
+            live = self._pods.get(uid)
+            if live is None:
+                return
+            self._apply(live, again=True)
 
     async def _repair_pods(self, uids: Sequence[str]) -> None:
         """Write the cgroups of all pods with claims; after the answer, for there may be many."""

@@ -85,7 +85,8 @@ class EventRecorder:
 
         """
         message = message[:MAX_MESSAGE]
-        key = (regarding.kind, regarding.namespace, regarding.name, regarding.uid, type, reason, message)
+        about = (regarding.kind, regarding.namespace, regarding.name, regarding.uid, regarding.field_path)
+        key = (*about, type, reason, message)
         said = self._said.get(key)
         try:
             if said is None:

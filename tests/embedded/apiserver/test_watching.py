@@ -189,15 +189,6 @@ async def test_A18_a_bad_match_is_invalid(client: Client, query: dict[str, str],
     assert text in answer.json["message"]
 
 
-@pytest.mark.parametrize("version", ["", "0"])
-async def test_A18_a_watch_may_begin_now_without_what_there_is(client: Client, version: str) -> None:
-    await client.create(MAPS, {"metadata": {"name": "a"}})
-    query = {**LIST, "sendInitialEvents": "false", **({"resourceVersion": version} if version else {})}
-    async with client.watch(MAPS, **query) as seen:
-        await client.create(MAPS, {"metadata": {"name": "b"}})
-        assert await seen.count(1) == [("ADDED", "b")]
-
-
 async def test_one_object_is_watched_by_the_older_path_alone(client: Client) -> None:
     await client.create(MAPS, {"metadata": {"name": "a"}})
     answer = await client.get(f"{MAPS}/a", watch="true")

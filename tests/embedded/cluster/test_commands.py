@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -15,11 +16,15 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from dynamic_memory.api.meta import ObjectMeta
 from dynamic_memory.cli import cli
 from dynamic_memory.cli.demo import TABLES
 from dynamic_memory.cli.live import Live
+from dynamic_memory.cli.up import Unusable, usable
+from dynamic_memory.embedded.cluster.cluster import _takes_pods
 from dynamic_memory.embedded.cluster.config import ClusterConfig
 from dynamic_memory.embedded.cluster.story import Picture
+from dynamic_memory.embedded.kubelet.objects import Node
 from dynamic_memory.errors import InvalidInput
 
 ROOT = Path(__file__).parents[3]
@@ -88,7 +93,7 @@ def test_up_says_where_it_is_and_ends_cleanly_with_ctrl_c(folder):
                 break
         text = "".join(lines)
         assert f"export KUBECONFIG={folder}/kubeconfig" in text, text
-        assert "1 nodes, 2Gi of fabric memory" in text
+        assert "1 node, 2Gi of fabric memory" in text
         assert (folder / "kubeconfig").exists()
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
@@ -139,6 +144,46 @@ def test_wishes_that_cannot_be_are_refused(arguments, where, folder):
     assert done.returncode == 2
     assert where in done.stderr
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "--folder: /f: No space left on device"),
+        (errno.EMFILE, "--folder: /f: Too many open files; fewer nodes, or a higher `ulimit -n`, may help"),
+    ],
+)
+def test_what_the_machine_refuses_is_said_in_a_sentence(number, said):
+    with pytest.raises(Unusable) as refused, usable(Path("/f")):
+        raise OSError(number, os.strerror(number))
+    assert str(refused.value) == said
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence():
+    for command in ("up", "demo"):
+        result = CliRunner().invoke(cli, [command, "--folder", "/dev/null/c"])
+        assert str(result.exception) == "--folder: /dev/null/c/logs: Not a directory"
+
+
+def test_a_pipe_that_nobody_reads_ends_it_in_a_sentence():
+    script = "from dynamic_memory.cli.up import *; from pathlib import Path\n"
+    script += "with usable(Path()):\n  while True: print('x' * 9999, flush=True)"
+    command = f'{sys.executable} -c "{script}" | true'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.rstrip().endswith("Unusable: nobody reads what is printed")
+
+
+@pytest.mark.parametrize(
+    ("taint", "up"),
+    [("node.kubernetes.io/unschedulable", True), ("mine", True), ("node.kubernetes.io/not-ready", False)],
+)
+def test_a_node_that_somebody_cordoned_is_up_all_the_same(taint, up):
+    node = Node(
+        metadata=ObjectMeta(name="a"),
+        spec={"taints": [{"key": taint, "effect": "NoSchedule"}]},
+        status={"conditions": [{"type": "Ready", "status": "True"}]},
+    )
+    assert _takes_pods(node) is up
 
 
 def test_options_change_what_the_folder_remembers(folder):

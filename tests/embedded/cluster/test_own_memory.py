@@ -120,6 +120,26 @@ async def test_huge_pages_of_a_claim_are_allowed_to_the_container_and_its_pod_an
         assert (other["hugetlb.2MB.max"], other["cpuset.mems"]) == ("0", "")
 
 
+async def test_a_resized_pod_keeps_its_huge_pages(folder):
+    """The kubelet limits them to 0 when it writes the pod's cgroup, after all plugins were told."""
+    async with own_memory(folder) as running:
+        await claim(running, "huge", "dra.hugepages-2m", "64Mi")
+        await pod(running, "a", ["huge"], limits={"memory": "128Mi"})
+        await eventually(lambda: runs(running, "a"), "it runs")
+        for limit in (256, 128):
+            spec = {"containers": [{"name": "main", "resources": {"limits": {"memory": f"{limit}Mi"}}}]}
+            await running.kube.patch(
+                PODS, "a", {"spec": spec}, namespace="default", subresource="resize", style="strategic"
+            )
+
+            async def settled(limit=limit):
+                whole, own, _ = await cgroups(running, "a")
+                pages = {each["hugetlb.2MB.max"] for each in (whole, own)}
+                return whole["memory.max"] == str(limit * MI) and pages == {str(64 * MI)}
+
+            await eventually(settled, f"{limit}Mi, and the claim's huge pages")
+
+
 async def test_a_forged_environment_is_refused_and_says_so(folder):
     async with own_memory(folder) as running:
         await claim(running, "huge", "dra.hugepages-2m", "64Mi")

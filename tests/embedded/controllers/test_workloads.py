@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.embedded.support.controlling import LABELS, controlling, kubelet, pods, set_pod, template, workload
 from tests.embedded.support.scheduling import cluster, events, node, running, settle, until
@@ -200,6 +202,26 @@ async def test_a_paused_deployment_scales_but_does_not_roll():
         await until(lambda: len(pods(kube, "v2")) == 3 and not pods(kube, "v1"))
 
 
+async def test_the_deadline_of_a_rollout_does_not_run_while_it_is_paused():
+    kube = cluster()
+    kube.put(DEPLOYMENTS, workload("web", replicas=1, progressDeadlineSeconds=100))
+
+    def progress():
+        found = {item["type"]: item for item in status(kube, DEPLOYMENTS).get("conditions", ())}.get("Progressing", {})
+        return found.get("status"), found.get("reason")
+
+    async with controlling(kube):
+        await until(lambda: progress() == ("True", "ReplicaSetUpdated"))
+        change(kube, DEPLOYMENTS, paused=True)
+        await until(lambda: progress() == ("Unknown", "DeploymentPaused"))
+        await asyncio.sleep(1000)
+        assert progress() == ("Unknown", "DeploymentPaused")
+        change(kube, DEPLOYMENTS, paused=False)
+        await until(lambda: progress() != ("Unknown", "DeploymentPaused"))
+        assert progress()[1] in {"DeploymentResumed", "ReplicaSetUpdated"}
+        assert 90 < await until(lambda: progress() == ("False", "ProgressDeadlineExceeded"), 200) < 110
+
+
 async def test_old_replica_sets_are_kept_up_to_the_limit():
     kube = cluster()
     kube.put(DEPLOYMENTS, workload(replicas=1, revisionHistoryLimit=2))
@@ -339,6 +361,26 @@ async def test_a_job_waits_longer_after_each_failure_and_gives_up():
     assert status(kube, JOBS, "job")["conditions"][-1]["reason"] == "BackoffLimitExceeded"
     assert waits[1] == pytest.approx(10, abs=1)
     assert waits[2] == pytest.approx(20, abs=1)
+
+
+async def test_restarts_count_for_the_limit_of_a_job_whose_containers_are_restarted_in_place():
+    kube = cluster()
+    made = job(completions=2, parallelism=2, backoffLimit=3)
+    made["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
+    kube.put(JOBS, made)
+    async with controlling(kube):
+        await until(lambda: len(pods(kube)) == 2)
+        first, second = pods(kube)
+        restarted = [{"name": "c", "restartCount": 1}]
+        for body in (first, second):
+            body["status"] = {"containerStatuses": restarted}
+            set_pod(kube, body)
+        await settle()
+        assert not status(kube, JOBS, "job").get("conditions")
+        second["status"]["initContainerStatuses"] = restarted
+        set_pod(kube, second)
+        await until(lambda: status(kube, JOBS, "job").get("conditions"))
+    assert status(kube, JOBS, "job")["conditions"][-1]["reason"] == "BackoffLimitExceeded"
 
 
 async def test_a_finished_pod_is_counted_once_even_if_it_is_deleted_and_the_controller_restarted():

@@ -121,6 +121,43 @@ async def test_a_pod_that_vanished_by_force_is_unprepared_all_the_same_and_its_c
     assert set(bench.kubelet.claims.claims) == {"two"}
 
 
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_pod_that_is_deleted_while_its_driver_hangs_goes_at_once(bench, forced):
+    await ready(bench)
+    bench.driver.prepares.clear()
+    pod = bench.pod(claim="far")
+    bench.claim("far", pod, uid="c")
+    await bench.until(lambda: calls(bench, "prepare"), "the driver is asked")
+    if forced:
+        bench.kube.remove(objects.PODS, "a", "app")
+    else:
+        bench.delete("a", grace=30)
+    await bench.until(lambda: calls(bench, "unprepare"), "nobody waits for the answer", 1)
+    await bench.until(lambda: not bench.kubelet.claims.claims, "nothing is left")
+    await bench.until(lambda: not bench.runtime.pods(), "nor of its cgroup")
+    bench.driver.prepares.set()
+
+
+async def test_of_pods_that_share_a_claim_the_last_one_has_it_unprepared_whatever_else_they_have(bench):
+    await ready(bench)
+    both = [bench.pod(name, claim="shared") for name in ("a", "b")]
+    bench.claim("shared", *both, uid="shared")
+    body = bench.kube.body(objects.PODS, "a", "app")
+    body["spec"]["resourceClaims"].append({"name": "own", "resourceClaimName": "own"})
+    bench.kube.put(objects.PODS, body)
+    bench.claim("own", both[0], uid="own")
+    for name in ("a", "b"):
+        await bench.until(lambda name=name: bench.phase(name) == "Running", "they run")
+    bench.driver.answers.clear()
+    bench.kube.remove(objects.PODS, "a", "app")
+    await bench.until(lambda: calls(bench, "unprepare") == [["own"]], "the first one lets go of its own")
+    bench.kube.remove(objects.PODS, "b", "app")
+    await bench.until(lambda: len(calls(bench, "unprepare")) == 2, "the second one lets go of what they shared", 2)
+    assert calls(bench, "unprepare")[1] == ["shared"]
+    bench.driver.answers.set()
+    await bench.until(lambda: not bench.kubelet.claims.claims, "nothing is left")
+
+
 async def test_a_restarted_kubelet_does_not_prepare_again(bench):
     await ready(bench)
     pod = bench.pod(claim="far")
@@ -152,7 +189,7 @@ async def test_a_plugin_that_speaks_no_known_version_is_told_so_and_asked_again(
     assert bench.driver.told[0] == (False, "none of the DRA gRPC API versions ['v9.DRAPlugin'] are supported")
     bench.driver.versions = ["v9.DRAPlugin", "v1.DRAPlugin"]
     await bench.until(lambda: (True, "") in bench.driver.told, "it is registered")
-    assert bench.kubelet.plugins.names == ["dra.memory"]
+    await bench.until(lambda: bench.kubelet.plugins.names == ["dra.memory"], "it is known, once it was told so")
 
 
 async def test_slices_go_at_the_start_and_when_a_driver_is_gone_for_long_enough(bench):

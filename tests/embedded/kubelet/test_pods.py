@@ -8,6 +8,7 @@ import pytest
 from tests.embedded.kubelet.conftest import QUICK
 
 from dynamic_memory.embedded.kubelet import objects
+from dynamic_memory.kube.events import EVENTS
 from dynamic_memory.process.config import Seconds
 
 MI = 1 << 20
@@ -72,6 +73,20 @@ async def test_a_container_that_fails_is_started_again_at_once_and_then_backs_of
     assert container["lastState"]["terminated"]["exitCode"] == 1
     assert status["phase"] == "Running"
     await bench.until(lambda: bench.container()["restartCount"] >= 3, "again, and again")
+    assert ("BackOff", f"Back-off restarting failed container main in pod a_app({uid})") in bench.events()
+
+
+async def test_events_of_a_container_say_which_one_it_is_as_the_kubelet_does(bench):
+    await bench.start()
+    bench.pod(containers=[{"name": "a"}, {"name": "b"}], initContainers=[{"name": "i", "command": ["true"]}])
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+
+    def started():
+        said = [body for body in bench.kube.bodies(EVENTS) if body["reason"] == "Started"]
+        return {(body["involvedObject"]["fieldPath"], body["message"]) for body in said}
+
+    places = ("spec.initContainers{i}", "spec.containers{a}", "spec.containers{b}")
+    await bench.until(lambda: started() == {(place, "Container started") for place in places}, "each for itself")
 
 
 async def test_memory_above_the_limit_is_an_oom_kill(bench):
@@ -108,6 +123,59 @@ async def test_init_containers_run_one_after_the_other_and_a_sidecar_beside_the_
     await bench.until(lambda: bench.phase() == "Succeeded", "it ended, and took the sidecar with it")
 
 
+async def test_containers_back_off_each_for_itself(bench):
+    await bench.start(msgspec.structs.replace(QUICK, back_off_most=Seconds(60)))
+    slow = {"name": "slow", "command": ["sh", "-c", "sleep 0.5; exit 1"]}
+    bench.pod(containers=[slow, {"name": "fast", "command": ["false"]}])
+    # fast waits 0.2, 0.4, 0.8 and 1.6 s; slow must not wait for it
+    fast = lambda: bench.status()["containerStatuses"][1]["restartCount"]  # noqa: E731
+    await bench.until(lambda: fast() == 4, "fast has a long wait before it")
+    count = bench.container()["restartCount"]
+    await bench.until(lambda: bench.container()["restartCount"] > count, "slow was started again")
+    assert fast() == 4
+
+
+async def test_sidecars_end_after_the_others_the_last_one_first(bench):
+    await bench.start()
+    deaf = ["sh", "-c", "trap 'exit 3' TERM; sleep 99"]
+    sides = [{"name": name, "restartPolicy": "Always", "command": deaf} for name in ("s1", "s2")]
+    bench.pod(container={"command": ["sleep", "99"]}, initContainers=sides)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    uid = bench.kube.body(objects.PODS, "a", "app")["metadata"]["uid"]
+    order = []
+    containers = bench.runtime.of(uid)
+    for name, container in containers.items():
+        container._told = lambda name=name, told=container._told: (order.append(name), told())
+    bench.delete("a", grace=1)
+    await bench.until(lambda: gone(bench), "it is gone")
+    assert order == ["main", "s2", "s1"]
+    assert [containers[name].ended.code for name in order] == [137, 3, 3]
+    stopped = {message for reason, message in bench.events() if reason == "Killing"}
+    assert stopped == {f"Stopping container {name}" for name in order}
+
+
+async def test_a_pod_is_ended_at_its_deadline(bench):
+    await bench.start()
+    bench.pod(activeDeadlineSeconds=2, restartPolicy="Never", terminationGracePeriodSeconds=1)
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    await bench.until(lambda: bench.phase() == "Failed", "it is ended")
+    assert bench.status()["reason"] == "DeadlineExceeded"
+    assert bench.status()["message"] == "Pod was active on the node longer than the specified deadline"
+    assert bench.container()["state"]["terminated"]["exitCode"] == 0
+
+
+async def test_a_restarted_kubelet_ends_what_runs_of_pods_that_are_gone(bench):
+    await bench.start()
+    pod = bench.pod()
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    await bench.stop()
+    bench.kube.remove(objects.PODS, "a", "app")
+    container = bench.runtime.get(pod["metadata"]["uid"], "main")
+    await bench.start()
+    await bench.until(lambda: container.ended is not None, "it is killed")
+    await bench.until(lambda: bench.runtime.pods() == [], "nothing is left")
+
+
 async def test_a_deleted_pod_ends_within_its_grace_and_then_goes(bench):
     await bench.start()
     bench.pod("polite")
@@ -122,6 +190,43 @@ async def test_a_deleted_pod_ends_within_its_grace_and_then_goes(bench):
     assert bench.container("deaf")["state"]["terminated"]["exitCode"] == 137
     assert bench.phase("deaf") == "Failed"
     assert not list(bench.runtime.cgroups.pods.glob("*/pod*"))
+
+
+async def test_a_pod_that_is_deleted_before_it_ran_has_failed(bench):
+    """Nobody would count it otherwise: a pod of a job stays until it is counted."""
+    await bench.start()
+    annotations = {"simulation.dynamicmemory.dev/memory": "rubbish"}
+    bench.pod("never", annotations=annotations)
+    bench.pod("looping", container={"command": ["false"]})
+    reason = lambda name: bench.container(name)["state"]["waiting"]["reason"]  # noqa: E731
+    await bench.until(lambda: reason("never") == "CreateContainerConfigError", "it cannot run")
+    await bench.until(lambda: reason("looping") == "CrashLoopBackOff", "it backs off")
+    for name, code in (("never", 137), ("looping", 1)):
+        bench.delete(name)
+        await bench.until(lambda name=name: gone(bench, name), "it goes")
+        assert bench.phase(name) == "Failed"
+        assert bench.container(name)["state"]["terminated"]["exitCode"] == code
+    assert bench.container("never")["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_after_an_init_container_that_failed_the_others_are_what_they_were(bench):
+    await bench.start()
+    bench.pod(initContainers=[{"name": "i", "command": ["false"]}, {"name": "j"}], restartPolicy="Never")
+    await bench.until(lambda: bench.phase() == "Failed", "it failed")
+    assert bench.container()["state"] == {"waiting": {"reason": "PodInitializing"}}
+    states = [next(iter(each["state"])) for each in bench.status()["initContainerStatuses"]]
+    assert states == ["terminated", "waiting"]
+
+
+async def test_a_pod_that_was_marked_not_ready_is_ready_again_when_its_node_is_back(bench):
+    await bench.start()
+    bench.pod()
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+    body = bench.kube.body(objects.PODS, "a", "app")
+    for each in body["status"]["conditions"]:
+        each["status"] = "False" if each["type"] == "Ready" else each["status"]
+    bench.kube.put(objects.PODS, body)
+    await bench.until(lambda: bench.condition("Ready")["status"] == "True", "the kubelet knows better")
 
 
 async def test_a_pod_that_does_not_fit_is_refused_in_the_words_of_the_kubelet(bench):

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import msgspec
 import pytest
 
 from dynamic_memory.embedded.kubelet import objects
-from dynamic_memory.embedded.kubelet.resize import below_usage, changed, given, judge
+from dynamic_memory.embedded.kubelet.resize import Change, PodCgroup, changed, given, judge, pod_cgroup, steps, too_low
 from dynamic_memory.embedded.kubelet.resources import pod_limit, qos, requests
 from dynamic_memory.embedded.runtime.curves import parse
+from dynamic_memory.nri import Refused, Stub
+from dynamic_memory.process.backoff import Backoff
 
 MI, GI = 1 << 20, 1 << 30
 
@@ -82,8 +87,10 @@ async def test_a_limit_below_use_is_in_progress_with_an_error_until_it_fits(benc
     found = await bench.until(lambda: bench.condition("PodResizeInProgress"), "in progress")
     assert found["reason"] == "Error"
     assert found["message"] == (
-        f"attempting to set container main memory limit ({80 * MI}) below current usage ({100 * MI})"
+        f"cannot decrease memory limits: [attempting to set pod memory limit ({80 * MI}) below current usage "
+        f'({100 * MI}), attempting to set container "main" memory limit ({80 * MI}) below current usage ({100 * MI})]'
     )
+    await bench.until(lambda: "ResizeError" in {reason for reason, _ in bench.events()}, "it is told")
     assert bench.container()["resources"]["limits"]["memory"] == "256Mi"
     container = bench.runtime.get(pod["metadata"]["uid"], "main")
     container.spec = msgspec.structs.replace(container.spec, model=parse("10Mi"))
@@ -91,16 +98,127 @@ async def test_a_limit_below_use_is_in_progress_with_an_error_until_it_fits(benc
     await bench.until(lambda: bench.condition("PodResizeInProgress") is None, "nothing is left")
 
 
-async def test_a_container_that_asks_for_it_is_restarted(bench):
+async def test_a_container_that_asks_for_it_is_restarted_with_its_grace_whatever_it_ends_with(bench):
     await bench.start()
     policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
-    bench.pod(container={"resources": resources("64Mi", "128Mi"), "resizePolicy": policy})
+    container = {"resources": resources("64Mi", "128Mi"), "resizePolicy": policy}
+    bench.pod(
+        container={**container, "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 99"]}, restartPolicy="OnFailure"
+    )
     await bench.until(lambda: bench.phase() == "Running", "it runs")
-    body = bench.kube.body(objects.PODS, "a", "app")
-    body["spec"]["containers"][0]["resources"] = resources("64Mi", "256Mi")
-    bench.kube.put(objects.PODS, body)
+    resize(bench, "64Mi", "256Mi")
     await bench.until(lambda: bench.container()["restartCount"] == 1, "it was restarted")
     await bench.until(lambda: bench.container()["resources"]["limits"]["memory"] == "256Mi", "with its new limit")
+    assert bench.container()["lastState"]["terminated"]["exitCode"] == 0
+    await bench.until(lambda: bench.condition("PodResizeInProgress") is None, "nothing is left")
+    folder = next(bench.runtime.cgroups.pods.glob("burstable/pod*"))
+    assert (folder / "memory.max").read_text() == f"{256 * MI}\n"
+    await bench.until(lambda: "ResizeCompleted" in {reason for reason, _ in bench.events()}, "it is told")
+    assert ("Killing", "Container main resize requires restart") in bench.events()
+
+
+async def test_a_resize_of_a_container_that_backs_off_is_done_without_it(bench):
+    await bench.start()
+    bench.pod(container={"command": ["false"], "resources": resources("64Mi", "128Mi")})
+    await bench.until(
+        lambda: bench.container()["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff", "waits"
+    )
+    resize(bench, "64Mi", "256Mi")
+    await bench.until(lambda: "ResizeCompleted" in {reason for reason, _ in bench.events()}, "it is done")
+    await bench.until(lambda: bench.condition("PodResizeInProgress") is None, "nothing is left")
+
+
+class Watcher:
+    """A plugin that notes what it hears of resizes, beside what stands in the pod's cgroup at that moment."""
+
+    def __init__(self, runtime) -> None:
+        self.heard = []
+        self.refused = ""
+        self._runtime = runtime
+
+    def limit(self):
+        folder = next(self._runtime.cgroups.pods.glob("burstable/pod*"))
+        return int((folder / "memory.max").read_text()) // MI
+
+    def update_pod_sandbox(self, _pod, _overhead, wanted):
+        self.heard.append((f"pod {wanted.memory.limit.value // MI} {wanted.cpu.shares.value}", self.limit()))
+        if self.refused:
+            raise Refused(self.refused)
+
+    def post_update_pod_sandbox(self, _pod):
+        self.heard.append(("done", self.limit()))
+
+    def update_container(self, _pod, container, wanted):
+        self.heard.append((f"{container.name} {wanted.memory.limit.value // MI}", self.limit()))
+        return []
+
+
+@contextlib.asynccontextmanager
+async def watching(bench):
+    plugin = Watcher(bench.runtime)
+    socket = bench.runtime.plugins.path
+    task = asyncio.create_task(Stub(plugin, name="w", index="10", socket=socket, backoff=Backoff(0.01, 0.05)).run())
+    try:
+        await bench.until(lambda: bench.runtime.plugins.names, "it is connected")
+        yield plugin
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def two(bench):
+    """Bind a pod with two containers, and wait until it runs."""
+    bench.pod(containers=[{"name": name, "resources": resources("64Mi", "128Mi")} for name in ("main", "side")])
+    await bench.until(lambda: bench.phase() == "Running", "it runs")
+
+
+def both(bench, first, second, cpu=None):
+    body = bench.kube.body(objects.PODS, "a", "app")
+    for container, limit in zip(body["spec"]["containers"], (first, second), strict=True):
+        container["resources"] = resources("64Mi", limit)
+        if cpu:
+            container["resources"]["requests"]["cpu"] = cpu
+    bench.kube.put(objects.PODS, body)
+
+
+async def test_plugins_hear_of_a_pod_once_before_its_cgroup_is_written_and_that_before_the_containers_grow(bench):
+    await bench.start()
+    await two(bench)
+    async with watching(bench) as plugin:
+        both(bench, "256Mi", "256Mi")
+        await bench.until(lambda: "ResizeCompleted" in {reason for reason, _ in bench.events()}, "it is done")
+        assert plugin.heard == [("pod 512 2", 256), ("done", 256), ("main 256", 512), ("side 256", 512)]
+        plugin.heard.clear()
+        both(bench, "64Mi", "128Mi")
+        await bench.until(lambda: bench.container()["resources"]["limits"]["memory"] == "64Mi", "it is done")
+        assert plugin.heard == [("side 128", 512), ("main 64", 512), ("pod 192 2", 512), ("done", 512)]
+        assert plugin.limit() == 192
+        plugin.heard.clear()
+        both(bench, "128Mi", "64Mi", cpu="250m")
+        await bench.until(lambda: bench.container()["resources"]["requests"].get("cpu") == "250m", "it is done")
+        # the sum of the limits stays, so the pod is told of its cpu alone
+        assert plugin.heard == [
+            ("side 64", 192), ("main 128", 192),
+            ("pod 192 512", 192), ("done", 192), ("main 128", 192), ("side 64", 192)
+        ]  # fmt: skip
+
+
+async def test_what_a_plugin_refuses_a_pod_is_not_written_and_tried_again(bench):
+    await bench.start()
+    await two(bench)
+    async with watching(bench) as plugin:
+        plugin.refused = "not now"
+        both(bench, "256Mi", "256Mi")
+        message = await bench.until(lambda: bench.condition("PodResizeInProgress")["message"], "it fails")
+        assert set(plugin.heard) == {("pod 512 2", 256)}
+        start = "failed to notify runtime for UpdatePodSandboxResources (resource=memory); resize rejected: "
+        assert message.startswith(f"{start}updatePodSandboxResources failed for sanboxID ")
+        assert message.endswith("NRI sandbox update failed: NRI plugin 10-w refused: not now")
+        assert plugin.limit() == 256
+        assert bench.container()["resources"]["limits"]["memory"] == "128Mi"
+        plugin.refused = ""
+        await bench.until(lambda: bench.container()["resources"]["limits"]["memory"] == "256Mi", "it is tried again")
+        assert plugin.limit() == 512
 
 
 def test_verdicts():
@@ -116,11 +234,56 @@ def test_the_same_amount_in_other_words_is_no_change():
     assert changed(given({"requests": {"memory": "1Gi"}}), given({"limits": {"memory": "1Gi"}}))
 
 
-def test_only_a_lower_limit_can_be_too_low():
-    low, high = {"limits": {"memory": "1Mi"}}, {"limits": {"memory": "2Mi"}}
-    assert below_usage("c", high, low, 9 * MI) == ""
-    assert below_usage("c", low, high, MI) == ""
-    assert below_usage("c", low, high, MI + 1) != ""
+def change(name, old, new, **cpu):
+    return Change(name=name, had=given({"limits": {"memory": old} if old else {}}),
+                  wanted=given({"limits": ({"memory": new} if new else {}) | cpu}))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pod", "changes", "expected"),
+    [
+        ((2, 3), [("c", "1Mi", "2Mi")], ""),
+        ((2, 2), [("c", "2Mi", "1Mi")], ""),
+        ((4, 3), [("c", "2Mi", "1Mi")], 'attempting to set container "c" memory limit (1048576) below current usage'),
+        ((None, 2), [], "attempting to set pod memory limit (2097152) below current usage"),
+    ],
+)
+def test_only_a_lower_limit_can_be_too_low(pod, changes, expected):
+    had, wants = (PodCgroup(memory=None if size is None else size * MI) for size in pod)
+    found = too_low(had, wants, [change(*each) for each in changes], {"c": MI if pod == (2, 2) else 2 * MI})
+    if pod == (2, 2):
+        expected = f'attempting to set container "c" memory limit ({MI}) below current usage ({MI})'
+        assert found == f"cannot decrease memory limits: {expected}"
+    assert found.startswith(f"cannot decrease memory limits: {expected}") if expected or found else not expected
+
+
+@pytest.mark.parametrize(
+    ("had", "wants", "changes", "expected"),
+    [
+        (4, 8, [change("a", "2Mi", "4Mi"), change("b", "2Mi", "4Mi")], "memory:pod memory:a memory:b"),
+        (8, 4, [change("a", "4Mi", "2Mi")], "memory:a memory:pod"),
+        (8, 8, [change("a", "2Mi", "4Mi"), change("b", "6Mi", "4Mi")], "memory:b memory:a"),
+        (None, None, [change("a", "", "4Mi")], "memory:a"),
+        (4, None, [change("a", "4Mi", "")], "memory:a"),
+        (4, 4, [change("a", "4Mi", "4Mi", cpu="1")], "cpu:a"),
+    ],
+)
+def test_the_order_of_a_resize(had, wants, changes, expected):
+    pods = [PodCgroup(memory=None if size is None else size * MI) for size in (had, wants)]
+    assert " ".join(f"{step.resource}:{step.container or 'pod'}" for step in steps(*pods, changes)) == expected
+
+
+def test_cpu_of_a_pod_grows_limit_first_and_shrinks_request_first():
+    small, large = PodCgroup(shares=2, quota=1000), PodCgroup(shares=512, quota=50000)
+    assert [step.pod for step in steps(small, large, [])] == [PodCgroup(shares=2, quota=50000), large]
+    assert [step.pod for step in steps(large, small, [])] == [PodCgroup(shares=2, quota=50000), small]
+
+
+def test_the_cgroup_of_a_pod_follows_from_what_its_containers_were_given():
+    spec = {"containers": [{"name": "a"}, {"name": "b"}]}
+    one = given({"limits": {"memory": "1Mi", "cpu": "500m"}, "requests": {"cpu": "250m"}})
+    assert pod_cgroup(spec, {"a": one, "b": one}) == PodCgroup(memory=2 * MI, quota=100000, shares=512)
+    assert pod_cgroup(spec, {"a": one, "b": given(None)}) == PodCgroup(memory=None, quota=None, shares=256)
 
 
 @pytest.mark.parametrize(

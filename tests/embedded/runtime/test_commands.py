@@ -27,6 +27,8 @@ ENV = {"A": "1", "DYNAMIC_MEMORY_BYTES": "42"}
         (["echo", "a", "b"], 0, 0, None, "a b\n"),
         (["sh", "-c", "sleep 2; exit 3"], 2, 3, None, ""),
         (["sh", "-c", "echo hi && sleep 1m"], 60, 0, None, "hi\n"),
+        (["sh", "-c", "echo $A-${A} '$A' \"$A b\" $NONE."], 0, 0, None, "1-1 $A 1 b .\n"),
+        (["echo", "$A"], 0, 0, None, "$A\n"),
         (["sh", "-c", "trap 'exit 0' TERM; env | grep DYNAMIC_MEMORY; while true; do sleep 1; done"], math.inf, 0, 0,
          "DYNAMIC_MEMORY_BYTES=42\n"),
         (["sh", "-c", "trap 'exit 5' TERM INT; while true; do sleep 1; done"], math.inf, 0, 5, ""),

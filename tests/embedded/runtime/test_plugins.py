@@ -127,6 +127,10 @@ def spec(name="main", **more):
     return ContainerSpec(name=name, model=parse("1Mi"), **more)
 
 
+def memory(limit):
+    return pb.LinuxResources(memory=pb.LinuxMemory(limit=pb.OptionalInt64(value=limit)))
+
+
 def limited(container):
     answer = pb.CreateContainerResponse()
     resources = answer.adjust.linux.resources
@@ -146,7 +150,7 @@ async def test_a_plugin_hears_of_a_container_from_its_pod_to_its_end_in_order(ma
     runtime, plugin = await machine.start(), Recorder()
     await machine.connect(plugin)
     container = await runtime.create("u", spec(devices=("v/c=d",)))
-    runtime.make_pod("u", "Burstable", 512 * MI)
+    await runtime.update_pod("u", memory(512 * MI))
     await runtime.resize("u", "main", 32 * MI)
     container.kill()
     await runtime.end_pod("u")
@@ -165,18 +169,26 @@ async def test_a_plugin_hears_of_a_container_from_its_pod_to_its_end_in_order(ma
     ]
 
 
-async def test_a_plugin_that_refuses_the_limits_of_a_pod_keeps_its_containers_as_they_are(machine):
+async def test_what_a_plugin_refuses_a_pod_the_other_plugins_do_not_hear_is_done(machine):
     runtime, plugin = await machine.start(), Recorder()
     await machine.connect(plugin)
-    container = await runtime.create("u", spec(limit=64 * MI))
+    await runtime.create("u", spec(limit=64 * MI))
     plugin.refused = "not yours"
     with pytest.raises(PluginRefused, match="10-p refused: not yours"):
-        await runtime.resize("u", "main", 32 * MI)
-    assert machine.files(container)["memory.max"] == str(64 * MI)
-    assert plugin.heard[-1] == "update pod a 0"
+        await runtime.update_pod("u", memory(32 * MI))
+    assert plugin.heard[-1] == "update pod a 32"
     plugin.refused = ""
-    await runtime.resize("u", "main", 32 * MI)
-    assert machine.files(container)["memory.max"] == str(32 * MI)
+    await runtime.update_pod("u", memory(32 * MI))
+    assert plugin.heard[-1] == "updated pod a"
+
+
+async def test_the_limit_of_a_pod_is_the_kubelets_and_stays_when_the_pod_is_made_again(machine):
+    runtime = await machine.start()
+    file = runtime.cgroups.pods / "burstable/podu/memory.max"
+    assert file.read_text() == "max\n"
+    runtime.set_pod_limit("u", 64 * MI)
+    runtime.make_pod("u", "Burstable", 32 * MI)
+    assert file.read_text() == f"{64 * MI}\n"
 
 
 async def test_what_a_plugin_changes_is_what_the_container_has(machine):

@@ -27,6 +27,9 @@ class FakeDriver:
         self.answers = asyncio.Event()
         """Unprepare waits for it; set."""
         self.answers.set()
+        self.prepares = asyncio.Event()
+        """Prepare waits for it; set."""
+        self.prepares.set()
         self.calls: list[tuple[str, list[str]]] = []
         self.told: list[tuple[bool, str]] = []
         self.registered = asyncio.Event()
@@ -93,6 +96,7 @@ class FakeDriver:
 
     async def _prepare(self, request, _context):
         self.calls.append(("prepare", [claim.uid for claim in request.claims]))
+        await self.prepares.wait()
         answer = dra_v1_pb2.NodePrepareResourcesResponse()
         for claim in request.claims:
             if self.leave_out:

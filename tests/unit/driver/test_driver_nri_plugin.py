@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.unit.driver.nri_world import G1, GIB, M2, MIB, OLD, World, grant, huge, limits, resources
 
 from dynamic_memory.driver.nri_plan import Facts
+from dynamic_memory.driver.nri_plugin import LOOKS
 from dynamic_memory.nri.errors import Refused
 from dynamic_memory.nri.proto import nri_pb2 as pb
 
@@ -164,10 +167,19 @@ async def test_N14_what_ended_while_nobody_was_told_is_taken_back(world):
     assert (world.pod_limit(), world.pod_limit(reserved=True)) == (0, 0)
 
 
-async def test_the_kubelet_writes_to_the_pod_and_the_claims_are_set_again(world):
+@pytest.mark.looptime
+@pytest.mark.parametrize("told", ["pod", "container"])
+async def test_the_kubelet_writes_to_the_pod_after_plugins_were_told_and_the_claims_are_set_again(world, told):
     await world.prepare(1, huge(0, 64 * MIB))
-    await world.create(world.container(claims=(1,)))
+    container = world.container(claims=(1,))
+    await world.create(container)
+    if told == "pod":
+        world.plugin.post_update_pod_sandbox(world.sandbox())
+    else:
+        world.plugin.update_container(world.sandbox(), container, resources(memory=GIB))
     for kind in ("max", "rsvd.max"):
         (world.root / f"kubepods/burstable/podpod-a/hugetlb.2MB.{kind}").write_text("0\n")
-    world.plugin.post_update_pod_sandbox(world.sandbox())
+    await asyncio.sleep(LOOKS[0] + 0.01)
     assert (world.pod_limit(), world.pod_limit(reserved=True)) == (64 * MIB, 64 * MIB)
+    await asyncio.sleep(sum(LOOKS))
+    assert not world.plugin._looks, "nothing is left of it"

@@ -17,7 +17,6 @@ from dynamic_memory.embedded.apiserver.decoding import decode_unstored
 from dynamic_memory.embedded.apiserver.deleting import Deleting, options_of, other_uid
 from dynamic_memory.embedded.apiserver.errors import (
     Cause,
-    StatusError,
     bad_request,
     conflict,
     invalid,
@@ -45,6 +44,7 @@ _NODE_ONLY = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 
 Decode = Callable[[Request, str], Object]
 Tokens = Callable[[Request, Record, Object], Awaitable[Object]]
+Logs = Callable[[Request, Object], Response]
 
 
 def success(resource: Any, name: str, uid: str) -> Object:
@@ -74,6 +74,8 @@ class Subresources:
         self._scaling = Scaling(core, writing)
         self.tokens: Tokens | None = None
         """Makes tokens of service accounts; None = there are none."""
+        self.logs: Logs | None = None
+        """Answers what a container of a pod has printed; None = nobody knows."""
 
     @lasting
     async def handle(self, request: Request, route: Route) -> Response:
@@ -85,7 +87,7 @@ class Subresources:
         """
         key = (route.resource.storage.plural, route.subresource)
         if route.subresource in _NODE_ONLY:
-            raise self._unserved(route)
+            return self._of_node(request, route)
         if route.subresource == "scale":
             return await self._scaling.handle(request, route, self._decode)
         if key == ("pods", "binding"):
@@ -98,12 +100,15 @@ class Subresources:
             return await self._finalize(request, route)
         raise method_not_allowed(route.resource, route.verb)
 
-    def _unserved(self, route: Route) -> StatusError:
+    def _of_node(self, request: Request, route: Route) -> Response:
+        """Answer what the node of a pod has to answer."""
         record = self._core.store.get(route.resource.storage, (route.namespace, route.name))
         if record is None:
-            return not_found(route.resource, route.name)
+            raise not_found(route.resource, route.name)
+        if route.subresource == "log" and self.logs is not None:
+            return self.logs(request, record.object)
         what = {"log": "logs", "portforward": "port-forward"}.get(route.subresource, route.subresource)
-        return not_implemented(f"{what} is not available: the nodes of this cluster are simulated")
+        raise not_implemented(f"{what} is not available: the nodes of this cluster are simulated")
 
     def _question(self, target: Target, module: str, kind: str, obj: Object) -> Object:
         """Return a body of another kind than the object.

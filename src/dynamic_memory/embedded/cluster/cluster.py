@@ -32,9 +32,10 @@ from dynamic_memory.embedded.cluster import manifests, settings
 from dynamic_memory.embedded.cluster.config import ClusterConfig, NodeConfig, node_names
 from dynamic_memory.embedded.cluster.folder import Folder
 from dynamic_memory.embedded.cluster.identity import Identity, forget
+from dynamic_memory.embedded.cluster.logs import LogsApi
 from dynamic_memory.embedded.cluster.metrics import MetricsApi
 from dynamic_memory.embedded.cluster.node import SimulatedNode
-from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, node_user
+from dynamic_memory.embedded.cluster.roles import InlineRole, ProcessRole, Role, RoleName, check_settings, node_user
 from dynamic_memory.embedded.controllers.manager import ControllerManager, ControllersConfig
 from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.feed import PodFeed
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 ADMIN = UserInfo("embedded-admin", ("system:masters", "system:authenticated"))
 AGAIN = 1.0
 LOOK = 0.05
+DOWN = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 
 
 class NotReady(RetryError):
@@ -111,10 +113,18 @@ class Cluster:
         """Refuse what could not be started, before anything is made.
 
         Raises:
-            InvalidInput: the folder cannot be used.
+            InvalidInput: the folder cannot be used, or a role could not read its configuration.
 
         """
         self.folder.check(self._names())
+        if self.config.roles != "none":
+            for group in self.config.nodes:
+                for name in node_names(group)[:1]:
+                    check_settings("driver", settings.driver(self.config, self.folder, group, name))
+                    if self.config.domain_of(group) is not None:
+                        check_settings("updater", settings.updater(self.config, self.folder, group, name))
+            check_settings("controller", settings.controller(self.config, self.folder))
+            check_settings("service", settings.service(self.config, self.folder))
 
     def _names(self) -> list[str]:
         return [name for group in self.config.nodes for name in node_names(group)]
@@ -145,6 +155,7 @@ class Cluster:
                 self._server = server
                 self._write_token()
                 MetricsApi(self.nodes).install(server.api)
+                LogsApi(self.nodes).install(server.api)
                 try:
                     await self._start()
                     yield self
@@ -317,8 +328,11 @@ class Cluster:
 
 
 def _takes_pods(node: Node) -> bool:
+    """Tell whether a node is up; taints of somebody else, a cordon for one, are wanted."""
     conditions = {each["type"]: each["status"] for each in node.status.get("conditions") or ()}
-    return conditions.get("Ready") == "True" and not node.spec.get("taints")
+    return conditions.get("Ready") == "True" and not any(
+        taint["key"] in DOWN for taint in node.spec.get("taints") or ()
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -5,13 +5,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from dynamic_memory.embedded.apiserver.node_labels import forbidden_labels
+from dynamic_memory.embedded.cluster.checks import HUGEPAGES, check, node_names
 from dynamic_memory.embedded.kubelet.config import Periods
-from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric.backends.faults import Faults as FabricFaults
 from dynamic_memory.host.simulated.faults import Faults as HostFaults
 from dynamic_memory.process.config import Bytes, Seconds
-from dynamic_memory.quantity import parse_bytes
 
 __all__ = [
     "HUGEPAGES",
@@ -26,9 +24,6 @@ __all__ = [
 
 RoleMode = Literal["inline", "process", "none"]
 PORT = 55441
-MAX_NODES = 5000
-HUGEPAGES = "hugepages-"
-PAGE_SIZES = ("2Mi", "1Gi")
 UNIT = 128 << 20
 
 
@@ -172,53 +167,10 @@ class ClusterConfig(_Section, frozen=True, kw_only=True):
             InvalidInput: with the field's path.
 
         """
-        if self.run_processes and not self.rbac:
-            raise InvalidInput(
-                "rbac", "true with run_processes: else anybody here runs commands on this machine", False
-            )
-        _once("fabric", [pool.name for pool in self.fabric])
-        for number, pool in enumerate(self.fabric):
-            if pool.size <= 0:
-                raise InvalidInput(f"fabric[{number}].size", "more than 0", int(pool.size))
-        domains = ["", *(pool.name for pool in self.fabric)]
-        for number, group in enumerate(self.nodes):
-            if not 0 <= group.count <= MAX_NODES:
-                raise InvalidInput(f"nodes[{number}].count", f"0 to {MAX_NODES}", group.count)
-            _check_hugepages(f"nodes[{number}].hugepages", group.hugepages)
-            if self.rbac and (labels := forbidden_labels(group.labels, {})):
-                raise InvalidInput(f"nodes[{number}].labels", "labels that a kubelet may set, with rbac", labels)
-            if group.fabric is not None and group.fabric not in domains:
-                raise InvalidInput(f"nodes[{number}].fabric", f"one of {domains[1:]}, or an empty text", group.fabric)
-        names = [name for group in self.nodes for name in node_names(group)]
-        _once("nodes", names)
-        for name in self.faults.hosts:
-            if name not in names:
-                raise InvalidInput(f"faults.hosts.{name}", "the name of a node", name)
+        check(self)
 
     def domain_of(self, group: NodeConfig) -> PoolConfig | None:
         """Return the fabric domain that nodes of a group reach."""
         if group.fabric is None:
             return self.fabric[0] if self.fabric else None
         return next((pool for pool in self.fabric if pool.name == group.fabric), None)
-
-
-def node_names(group: NodeConfig) -> list[str]:
-    """Return the names of the nodes of a group."""
-    if group.count == 1 and group.name != "node":
-        return [group.name]
-    return [f"{group.name}-{number}" for number in range(1, group.count + 1)]
-
-
-def _check_hugepages(field: str, hugepages: dict[str, Bytes]) -> None:
-    for name, size in hugepages.items():
-        page = name.removeprefix(HUGEPAGES)
-        if not name.startswith(HUGEPAGES) or page not in PAGE_SIZES:
-            raise InvalidInput(field, "hugepages-2Mi and hugepages-1Gi", name)
-        if size < 0 or size % parse_bytes(page):
-            raise InvalidInput(f"{field}.{name}", f"a multiple of {page}", int(size))
-
-
-def _once(field: str, names: list[str]) -> None:
-    again = {name for name in names if names.count(name) > 1}
-    if again:
-        raise InvalidInput(field, "names that stand once", sorted(again))

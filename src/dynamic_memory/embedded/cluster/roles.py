@@ -34,18 +34,25 @@ from dynamic_memory.embedded.apiserver.request import UserInfo
 from dynamic_memory.embedded.cluster import tied
 from dynamic_memory.embedded.cluster.identity import Identity
 from dynamic_memory.embedded.cluster.settings import NAMESPACE
+from dynamic_memory.errors import InvalidInput
 from dynamic_memory.fabric import role as service_role
 from dynamic_memory.fabric.config import ServiceConfig
 from dynamic_memory.host.config import open_host
 from dynamic_memory.process import clock, config
 from dynamic_memory.process.run import Process
 
-__all__ = ["InlineRole", "ProcessRole", "Role", "RoleName", "node_user", "role_user"]
+__all__ = ["InlineRole", "ProcessRole", "Role", "RoleName", "check_settings", "node_user", "role_user"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RoleName = Literal["service", "controller", "driver", "updater"]
+TYPES: Mapping[RoleName, Any] = {
+    "service": ServiceConfig,
+    "controller": ControllerConfig,
+    "driver": DriverConfig,
+    "updater": CapacityConfig,
+}
 AGAIN = 1.0
 STOP_SECONDS = 10.0
 NODE_EXTRA = "authentication.kubernetes.io/node-name"
@@ -61,6 +68,20 @@ def role_user(role: str, node: str = "") -> UserInfo:
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:authenticated")
     extra = {NODE_EXTRA: (node,)} if node else {}
     return UserInfo(f"system:serviceaccount:{NAMESPACE}:{role}", groups, extra=extra)
+
+
+def check_settings(role: RoleName, settings: Mapping[str, Any]) -> None:
+    """Refuse the configuration of a role that it could not read, with the field of `cluster.yaml` that is to blame.
+
+    Raises:
+        InvalidInput: `driver.timing.hold: expected …`.
+
+    """
+    try:
+        config.loads(yaml.safe_dump(dict(settings)).encode(), TYPES[role])
+    except config.ConfigError as error:
+        expected = error.expected.removeprefix("expected ")
+        raise InvalidInput(f"{role}.{error.path}", expected) from None
 
 
 class Role:

@@ -36,6 +36,7 @@ HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
 MOST = "deployment.kubernetes.io/max-replicas"
+TIMED_OUT = "ProgressDeadlineExceeded"
 _NOT_COPIED = frozenset({"kubectl.kubernetes.io/last-applied-configuration", REVISION, DESIRED, MOST})
 
 
@@ -236,6 +237,11 @@ class DeploymentController(Controller):
             now,
         )
         name = "" if new is None else new.metadata.name
+        pause = _pause(owner)
+        if pause:
+            self._deadlines.forget(key)  # it begins anew when the rollout goes on
+            conditions = with_condition(conditions, "Progressing", *pause, now)
+            return _dated(conditions, owner, now, moved=condition(owner, "Progressing").get("reason") != pause[1])
         if new is None:
             return conditions
         if updated == desired == total == available:
@@ -251,17 +257,31 @@ class DeploymentController(Controller):
                 state = ("True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
             else:
                 text = f'ReplicaSet "{name}" has timed out progressing.'
-                state = ("False", "ProgressDeadlineExceeded", text)
+                state = ("False", TIMED_OUT, text)
         old = condition(owner, "Progressing")
         conditions = with_condition(conditions, "Progressing", *state, now)
         same = (old.get("status"), old.get("reason")) == state[:2] and _same(owner, status)
-        for item in conditions:
-            if item["type"] == "Progressing":
-                item["lastUpdateTime"] = old.get("lastUpdateTime", now) if same else now
-            else:
-                before = condition(owner, item["type"])
-                item["lastUpdateTime"] = before.get("lastUpdateTime", now) if _equal(before, item) else now
-        return conditions
+        return _dated(conditions, owner, now, moved=not same)
+
+
+def _pause(owner: Object) -> tuple[str, str, str] | None:
+    """Return what the condition Progressing says of a rollout that is paused, or was a moment ago.
+
+    That it has timed out stays what it says.
+    """
+    reason = condition(owner, "Progressing").get("reason")
+    if owner.spec.get("paused"):
+        return None if reason == TIMED_OUT else ("Unknown", "DeploymentPaused", "Deployment is paused")
+    return ("Unknown", "DeploymentResumed", "Deployment is resumed") if reason == "DeploymentPaused" else None
+
+
+def _dated(conditions: list[dict[str, Any]], owner: Object, now: str, *, moved: bool) -> list[dict[str, Any]]:
+    """Return conditions with the times of their last updates; `moved` is that of Progressing."""
+    for item in conditions:
+        before = condition(owner, item["type"])
+        same = not moved if item["type"] == "Progressing" else _equal(before, item)
+        item["lastUpdateTime"] = before.get("lastUpdateTime", now) if same else now
+    return conditions
 
 
 def _same(owner: Object, status: dict[str, Any]) -> bool:

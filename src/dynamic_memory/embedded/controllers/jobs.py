@@ -3,7 +3,8 @@
 
 Pods carry a finalizer, so that none is lost before it is counted: first its UID is written into
 `uncountedTerminatedPods`, then the finalizer goes, then the number grows. A job that was killed in between goes on from
-there. Known: completions, parallelism, backoffLimit with its growing wait, activeDeadlineSeconds, suspend,
+there. Known: completions, parallelism, backoffLimit with its growing wait (and restarts in place, with `OnFailure`),
+activeDeadlineSeconds, suspend,
 ttlSecondsAfterFinished. Not known: indexed completion, success and failure policies.
 """
 
@@ -86,7 +87,7 @@ class JobController(Controller):
             return
         job = await self._count(job, pods)
         pods = [pod for pod in self._pods.by_index("owner", job.metadata.uid) if is_active(pod)]
-        end = self._verdict(key, job)
+        end = self._verdict(key, job, pods)
         if end is not None:
             await self._finish(job, pods, *end)
         else:
@@ -142,10 +143,11 @@ class JobController(Controller):
 
     # --- the end
 
-    def _verdict(self, key: str, job: Object) -> tuple[str, str, str] | None:
+    def _verdict(self, key: str, job: Object, active: list[Object]) -> tuple[str, str, str] | None:
         """Return type, reason and message of the condition that ends the job."""
         succeeded, failed = job.status.get("succeeded", 0), job.status.get("failed", 0)
-        if failed > job.spec.get("backoffLimit", 6):
+        most = job.spec.get("backoffLimit", 6)
+        if failed > most or _restarts(job, active) >= max(most, 1):
             return "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         limit = job.spec.get("activeDeadlineSeconds")
         if limit is not None and job.status.get("startTime") and not job.spec.get("suspend"):
@@ -267,6 +269,14 @@ class JobController(Controller):
         # Counted once only: nothing is counted again before the cache shows this.
         self.created(key_of(job), JOBS, changed)
         return changed
+
+
+def _restarts(job: Object, active: list[Object]) -> int:
+    """Return how often containers were started again; 0 if they never are."""
+    if job.spec["template"]["spec"].get("restartPolicy") != "OnFailure":
+        return 0
+    parts = ("initContainerStatuses", "containerStatuses")
+    return sum(each.get("restartCount", 0) for pod in active for part in parts for each in pod.status.get(part) or ())
 
 
 def _ended(job: Object) -> bool:

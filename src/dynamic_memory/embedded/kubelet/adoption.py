@@ -35,18 +35,20 @@ def adopt(parts: Parts, record: PodRecord) -> None:
     record.prepared = parts.claims.is_prepared(record.object)
     if not any("containerID" in each for each in seen.values()):
         return
+    ran = [each for each in record.containers if "containerID" in seen.get(each.name, {})]
+    for each in ran:
+        held = seen[each.name].get("resources") or {}
+        each.actual = resize.given(held)
+        requests = seen[each.name].get("allocatedResources")
+        each.allocated = resize.given({"requests": requests, "limits": held.get("limits")})
     parts.make_pod(record)
-    for each in record.containers:
-        if "containerID" in seen.get(each.name, {}):
-            _adopt_container(parts, record, each, seen[each.name])
+    for each in ran:
+        _adopt_container(parts, record, each, seen[each.name])
 
 
 def _adopt_container(parts: Parts, record: PodRecord, each: ContainerRecord, seen: dict[str, Any]) -> None:
     runtime = parts.runtime
     each.restarts = int(seen.get("restartCount", 0))
-    held = seen.get("resources") or {}
-    each.actual = resize.given(held)
-    each.allocated = resize.given({"requests": seen.get("allocatedResources"), "limits": held.get("limits")})
     each.waiting = ("", "")
     each.current = runtime.get(record.uid, each.name)
     if each.current is not None:

@@ -187,22 +187,37 @@ class ClaimManager:
             DriverError: a driver does not let go; to be called again.
 
         """
-        mine = {uid: state for uid, state in self._claims.items() if pod_uid in state.pods}
-        wanted: dict[str, list[ClaimRef]] = {}
-        for uid, state in mine.items():
-            if state.pods == [pod_uid]:
+        mine = [uid for uid in self._claims if not self._leave_to_others(uid, pod_uid)]
+        while mine:
+            wanted: dict[str, list[ClaimRef]] = {}
+            for uid in mine:
+                state = self._claims[uid]
                 for driver in state.drivers:
                     wanted.setdefault(driver, []).append(ClaimRef(state.namespace, state.name, uid))
-        for driver, refs in wanted.items():
-            async with self._locked(refs):
-                # another pod may have come since
-                await self._unprepare(driver, [ref for ref in refs if self._claims[ref.uid].pods == [pod_uid]])
-        for uid, state in mine.items():
-            state.pods.remove(pod_uid)
-            if not state.pods:
-                del self._claims[uid]
-        self._changes += len(mine)
+            for driver, refs in wanted.items():
+                async with self._locked(refs):
+                    # another pod may have come since
+                    alone = [ref for ref in refs if not self._leave_to_others(ref.uid, pod_uid)]
+                    await self._unprepare(driver, alone)
+            # one that came and went meanwhile may have had something prepared again
+            mine = [uid for uid in mine if not self._leave_to_others(uid, pod_uid) and self._claims[uid].devices]
+        for uid in [uid for uid, state in self._claims.items() if pod_uid in state.pods]:
+            del self._claims[uid]
+            self._changes += 1
         await self._save()
+
+    def _leave_to_others(self, uid: str, pod_uid: str) -> bool:
+        """Tell whether a claim is not this pod's alone; it is not the pod's at all any more then.
+
+        Both happen at once: whoever is the last one has to find itself alone.
+        """
+        state = self._claims.get(uid)
+        if state is not None and pod_uid in state.pods:
+            if len(state.pods) == 1:
+                return False
+            state.pods.remove(pod_uid)
+            self._changes += 1
+        return True
 
     async def _unprepare(self, driver: str, refs: list[ClaimRef]) -> None:
         if not refs:

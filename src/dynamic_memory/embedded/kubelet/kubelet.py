@@ -93,6 +93,10 @@ class Kubelet:
         """Of the node."""
         return self.machine.name
 
+    def log_file(self, namespace: str, name: str, uid: str, container: str, number: int) -> Path:
+        """Return where a container of a pod printed to at its `number`th start, from 0 on."""
+        return self._parts.log_file(ObjectMeta(name=name, namespace=namespace, uid=uid), container, number)
+
     async def run(self) -> None:
         """Be this node's kubelet until cancelled."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -150,10 +154,10 @@ class Kubelet:
             worker.wake()
 
     def _orphans(self) -> None:
-        """Pods that vanished while nobody looked still have claims in the checkpoint."""
-        for uid in self.claims.pods() - self.workers.keys():
+        """Pods that vanished while nobody looked still run, or have claims in the checkpoint."""
+        for uid in (self.claims.pods() | set(self.runtime.pods())) - self.workers.keys():
             namespaces = {state.namespace for state in self.claims.claims.values() if uid in state.pods}
-            ghost = Object(metadata=ObjectMeta(name="", namespace=min(namespaces), uid=uid))
+            ghost = Object(metadata=ObjectMeta(name="", namespace=min(namespaces, default=""), uid=uid))
             self._add(ghost).vanish()
 
     def _add(self, pod: Pod) -> Worker:

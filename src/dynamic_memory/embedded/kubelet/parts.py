@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from dynamic_memory.embedded.kubelet import cdi
+from dynamic_memory.api.meta import ObjectMeta
+from dynamic_memory.embedded.kubelet import cdi, resize
 from dynamic_memory.embedded.kubelet.claims import ClaimManager
 from dynamic_memory.embedded.kubelet.config import Periods
 from dynamic_memory.embedded.kubelet.launch import launch, sandbox
 from dynamic_memory.embedded.kubelet.pod import ContainerRecord, PodRecord
-from dynamic_memory.embedded.kubelet.resources import Lack, Resources, pod_limit
+from dynamic_memory.embedded.kubelet.resources import Lack, Resources
 from dynamic_memory.embedded.runtime.container import ContainerSpec
 from dynamic_memory.embedded.runtime.runtime import Runtime
 from dynamic_memory.kube.events import EventRecorder
@@ -57,8 +58,13 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     left: Callable[[PodRecord], None]
 
     def make_pod(self, record: PodRecord) -> None:
-        """Make the pod's cgroup, or write its limits again."""
-        self.runtime.make_pod(record.uid, record.qos, pod_limit(record.object.spec), sandbox(record.object))
+        """Make the pod's cgroup; one that is there stays as it is."""
+        record.cgroup = resize.pod_cgroup(record.object.spec, record.allocated())
+        self.runtime.make_pod(record.uid, record.qos, record.cgroup.memory, sandbox(record.object))
+
+    def log_file(self, meta: ObjectMeta, container: str, number: int) -> Path:
+        """Return where a container of a pod prints to at its `number`th start, from 0 on."""
+        return self.folder / "pods" / f"{meta.namespace}_{meta.name}_{meta.uid}" / container / f"{number}.log"
 
     def container(self, record: PodRecord, each: ContainerRecord, log: Path | None) -> ContainerSpec:
         """Return how the runtime shall run a container, with what CDI adds.

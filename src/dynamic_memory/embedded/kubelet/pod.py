@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from dynamic_memory.embedded.kubelet.objects import Pod
-from dynamic_memory.embedded.kubelet.resize import given
+from dynamic_memory.embedded.kubelet.resize import PodCgroup, given
 from dynamic_memory.embedded.kubelet.resources import is_sidecar, qos
 from dynamic_memory.embedded.runtime.container import Container
 
@@ -27,6 +27,8 @@ class ContainerRecord:
         waiting: why it does not run: (reason, message).
         allocated: resources that it was given; see `resize.given`.
         actual: resources that it has.
+        stopping: it was asked to end with its pod.
+        renew: it is to be started again, however it ends, for its new resources.
 
     """
 
@@ -40,6 +42,8 @@ class ContainerRecord:
         self.waiting: tuple[str, str] = ("PodInitializing" if not init else "ContainerCreating", "")
         self.allocated = given(spec.get("resources"))
         self.actual = self.allocated
+        self.renew = False
+        self.stopping = False
 
     @property
     def name(self) -> str:
@@ -82,7 +86,9 @@ class PodRecord:
         resize: the condition PodResizePending: (reason, message, generation), if there is one.
         resizing: the condition PodResizeInProgress: (reason, message, generation), if there is one.
         infeasible: generation that was judged so.
+        cgroup: what its cgroup has.
         stop_by: when its containers will be killed, if they were asked to end.
+        expired: it was here for longer than it may be.
         terminal: it had ended when the kubelet was started.
         finished: its last status is written, all it had is given back.
         ip: of the pod.
@@ -105,7 +111,9 @@ class PodRecord:
         self.resize: tuple[str, str, int] | None = None
         self.resizing: tuple[str, str, int] | None = None
         self.infeasible = 0
+        self.cgroup = PodCgroup()
         self.stop_by = math.inf
+        self.expired = False
         self.terminal = False
         self.finished = False
         self.ip = ""
@@ -130,6 +138,11 @@ class PodRecord:
     def policy(self) -> str:
         """`restartPolicy`."""
         return str(self.object.spec.get("restartPolicy") or "Always")
+
+    @property
+    def grace(self) -> float:
+        """Seconds that its containers have to end by themselves."""
+        return float(self.object.spec.get("terminationGracePeriodSeconds", 30))
 
     @property
     def main(self) -> list[ContainerRecord]:
@@ -163,6 +176,8 @@ class PodRecord:
 
     def should_restart(self, record: ContainerRecord) -> bool:
         """Tell whether a container that has ended is to be started again."""
+        if record.renew:
+            return True
         if record.sidecar:
             return any(not each.ended or self.should_restart(each) for each in self.main)
         policy = str(record.spec.get("restartPolicy") or self.policy)

@@ -112,11 +112,22 @@ def limit_of(resources: Mapping[str, Any] | None) -> int | None:
     return amounts((resources or {}).get("limits")).get("memory")
 
 
-def pod_limit(spec: Mapping[str, Any]) -> int | None:
-    """Return the memory limit of the cgroup of a pod: that of all containers, if each has one."""
-    if (level := limit_of(spec.get("resources"))) is not None:
+def pod_limit(
+    spec: Mapping[str, Any], allocated: Mapping[str, Mapping[str, Any]] | None = None, name: str = "memory"
+) -> int | None:
+    """Return the limit of the cgroup of a pod: that of all containers, if each has one.
+
+    Args:
+        spec: of the pod.
+        allocated: resources that containers were given instead of what they ask for, by name.
+        name: memory, in bytes, or cpu, in thousandths.
+
+    """
+    if (level := amounts((spec.get("resources") or {}).get("limits")).get(name)) is not None:
         return level
-    limits = [limit_of(container.get("resources")) for container in _lasting(spec)]
+    given = allocated or {}
+    held = [given.get(container["name"], container.get("resources")) or {} for container in _lasting(spec)]
+    limits = [amounts(each.get("limits")).get(name) for each in held]
     known = [limit for limit in limits if limit is not None]
     return sum(known) if len(known) == len(limits) else None
 

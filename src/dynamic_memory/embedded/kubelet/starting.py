@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from dynamic_memory.embedded.kubelet import cdi
 from dynamic_memory.embedded.kubelet.parts import Parts
@@ -38,47 +37,47 @@ class Starter:
         self._reports = reports
         self._later = later
 
-    async def start_due(self) -> bool:
-        """Start what is to be started now; False if something could not be."""
-        record, good = self._record, True
+    async def start_due(self) -> None:
+        """Start what is to be started now."""
+        record = self._record
         for each in record.containers:
             if each.current is None or (each.ended and record.should_restart(each)):
-                good = await self._start(each) and good
+                await self._start(each)
             # the next one waits until this one is through
             if each.init and not each.succeeded and not (each.sidecar and each.running):
-                return good
-        return good
+                return
 
-    async def _start(self, each: ContainerRecord) -> bool:
+    async def _start(self, each: ContainerRecord) -> None:
         if each.current is not None and self._backs_off(each, each.current.ended):
-            return True
+            return
         record, parts = self._record, self._parts
-        log_file = self._folder() / each.name / f"{each.restarts + (each.current is not None)}.log"
+        log_file = parts.log_file(record.object.metadata, each.name, each.restarts + (each.current is not None))
         try:
             spec = parts.container(record, each, log_file)
         except cdi.UnresolvableDevices as error:
-            return self._not_started(each, "CreateContainerError", str(error))
+            self._not_started(each, "CreateContainerError", str(error))
+            return
         except InvalidInput as error:
-            return self._not_started(each, "CreateContainerConfigError", str(error))
+            self._not_started(each, "CreateContainerConfigError", str(error))
+            return
         allocated = each.allocated
         try:
             started = await parts.runtime.create(record.uid, spec)
         except PluginRefused as refused:
-            return self._not_started(each, "CreateContainerError", f"failed to create containerd container: {refused}")
+            self._not_started(each, "CreateContainerError", f"failed to create containerd container: {refused}")
+            return
         if each.current is not None:
             each.last = each.current
             each.restarts += 1
-        each.actual = allocated
+        each.actual, each.renew = allocated, False
         each.current = started
         each.waiting = ("", "")
         self._reports.tell("Normal", "Started", "Container started", each.name)
-        return True
 
-    def _not_started(self, each: ContainerRecord, reason: str, message: str) -> bool:
+    def _not_started(self, each: ContainerRecord, reason: str, message: str) -> None:
         each.waiting = (reason, message)
         self._reports.tell("Warning", "Failed", f"Error: {message}", each.name)
         self._later(self._parts.periods.prepare)
-        return False
 
     def _backs_off(self, each: ContainerRecord, ended: Ended | None) -> bool:
         """Tell whether a container that ended has to wait still; its first restart has not."""
@@ -94,13 +93,10 @@ class Starter:
         if each.waiting[0] != "CrashLoopBackOff":
             message = f"back-off {_duration(each.back_off)} restarting failed container={each.name} pod={self._long()}"
             each.waiting = ("CrashLoopBackOff", message)
-            self._reports.tell("Warning", "BackOff", message.replace("pod=", "in pod ", 1), each.name)
+            told = f"Back-off restarting failed container {each.name} in pod {self._long()}"
+            self._reports.tell("Warning", "BackOff", told, each.name)
         self._later(rest + 0.001)
         return True
-
-    def _folder(self) -> Path:
-        meta = self._record.object.metadata
-        return self._parts.folder / "pods" / f"{meta.namespace}_{meta.name}_{meta.uid}"
 
     def _long(self) -> str:
         meta = self._record.object.metadata

@@ -60,12 +60,15 @@ def pod_status(
         "hostIP": node_ip,
         "hostIPs": [{"ip": node_ip}],
         "conditions": _conditions(record, shown, now, written),
-        "containerStatuses": [_container(each, record) for each in record.main],
+        "containerStatuses": [_container(each, record, final) for each in record.main],
     }
+    if record.expired and final:
+        message = "Pod was active on the node longer than the specified deadline"
+        status |= {"reason": "DeadlineExceeded", "message": message}
     if record.ip:
         status |= {"podIP": record.ip, "podIPs": [{"ip": record.ip}]}
     if any(each.init for each in record.containers):
-        status["initContainerStatuses"] = [_container(each, record) for each in record.containers if each.init]
+        status["initContainerStatuses"] = [_container(each, record, final) for each in record.containers if each.init]
     return status
 
 
@@ -120,7 +123,7 @@ def _names(names: Iterable[str]) -> str:
     return f"[{' '.join(names)}]"
 
 
-def _container(record: ContainerRecord, pod: PodRecord) -> dict[str, Any]:
+def _container(record: ContainerRecord, pod: PodRecord, final: str) -> dict[str, Any]:
     image = str(record.spec.get("image", ""))
     status: dict[str, Any] = {
         "name": record.name,
@@ -129,7 +132,7 @@ def _container(record: ContainerRecord, pod: PodRecord) -> dict[str, Any]:
         "ready": record.running or (record.init and not record.sidecar and record.succeeded),
         "started": record.running and (not record.init or record.sidecar),
         "restartCount": record.restarts,
-        "state": _state(record, pod),
+        "state": _state(record, pod, final),
     }
     # one that waits to be started again is the last one
     last = record.current if "waiting" in status["state"] and record.ended else record.last
@@ -142,8 +145,13 @@ def _container(record: ContainerRecord, pod: PodRecord) -> dict[str, Any]:
     return status
 
 
-def _state(record: ContainerRecord, pod: PodRecord) -> dict[str, Any]:
+def _state(record: ContainerRecord, pod: PodRecord, final: str) -> dict[str, Any]:
     current = record.current
+    if final and current is None and not record.init and pod.initialized:
+        message = "The container could not be located when the pod was terminated"
+        return {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}}
+    if final and current is not None and current.ended is not None:
+        return {"terminated": _terminated(current)}
     if current is not None and current.ended is None:
         return {"running": {"startedAt": rfc3339(current.started)}}
     if current is not None and (not record.waiting[0] or not pod.should_restart(record)):

@@ -29,6 +29,8 @@ __all__ = ["Worker"]
 
 log = logging.getLogger(__name__)
 
+LEAST_GRACE = 2.0
+"""Seconds that a sidecar has to end, however long the others took."""
 AGAIN = 1.0
 """Seconds after an API server that does not answer, or a defect."""
 
@@ -48,6 +50,7 @@ class Worker:
         self._task: asyncio.Task[None] | None = None
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._reports = Reports(parts, self.record)
         self._starter = Starter(parts, self.record, self._reports, self._later)
         self._resizer = Resizer(parts, self.record, self._reports)
@@ -64,11 +67,15 @@ class Worker:
     def update(self, pod: Pod) -> None:
         """Take a new version of the object."""
         self.record.take(pod)
+        self._reports.seen(pod)
+        if self.record.deleting:
+            self._give_up()
         self.wake()
 
     def vanish(self) -> None:
         """The object is gone."""
         self.record.gone = True
+        self._give_up()
         self.wake()
 
     async def close(self) -> None:
@@ -81,9 +88,22 @@ class Worker:
         await self._reports.close()
 
     def _later(self, seconds: float) -> None:
+        """Look again in so many seconds; sooner, if that was asked for before (each container has its own back-off)."""
+        due = clock.monotonic() + seconds
         if self._timer is not None:
+            if self._timer.when() <= due:
+                return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.wake)
+        self._timer = asyncio.get_running_loop().call_at(due, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def _give_up(self) -> None:
+        """Wait no more for a driver that prepares claims: the pod is to go."""
+        if self._preparing is not None:
+            self._preparing.cancel()
 
     # --- the loop
 
@@ -106,13 +126,25 @@ class Worker:
         record = self.record
         if record.finished:
             await self._leave()
-        elif record.gone or record.deleting or record.over or record.terminal:
+        elif record.gone or record.deleting or record.over or record.terminal or self._too_long():
             await self._end()
         elif await self._admitted() and await self._prepared():
-            if await self._starter.start_due():
-                await self._resizer.resize()
+            if await self._resizer.resize():
+                await self._starter.start_due()
             await self._reports.write()
             self._dirty = self._dirty or self.record.over
+
+    def _too_long(self) -> bool:
+        """Tell whether the pod has been here for longer than it may (`activeDeadlineSeconds`)."""
+        record = self.record
+        seconds = record.object.spec.get("activeDeadlineSeconds")
+        if record.expired or seconds is None or not record.admitted:
+            return record.expired
+        left = seconds - (clock.now() - clock.parse_rfc3339(record.started)).total_seconds()
+        record.expired = left <= 0
+        if not record.expired:
+            self._later(left + 0.001)
+        return record.expired
 
     # --- the beginning
 
@@ -140,7 +172,11 @@ class Worker:
             if record.object.spec.get("resourceClaims"):
                 await self._reports.write()
                 try:
-                    await self._parts.claims.prepare(record.object)
+                    await self._prepare()
+                except asyncio.CancelledError:
+                    if asyncio.current_task().cancelling():  # type: ignore[union-attr] # a worker runs in a task
+                        raise
+                    return False  # the pod is to go
                 except DriverError as error:
                     self._reports.tell(
                         "Warning", "FailedPrepareDynamicResources", f"Failed to prepare dynamic resources: {error}"
@@ -156,10 +192,22 @@ class Worker:
         record.ip = record.ip or self._parts.address()
         return True
 
+    async def _prepare(self) -> None:
+        """Have the claims prepared; cancelled by `_give_up`."""
+        self._preparing = asyncio.create_task(self._parts.claims.prepare(self.record.object))
+        try:
+            await self._preparing
+        finally:
+            self._preparing = None
+
     # --- the end
 
     async def _end(self) -> None:
         record, parts = self.record, self._parts
+        names = {each.name for each in record.containers}
+        for name, container in parts.runtime.of(record.uid).items():
+            if name not in names:
+                container.kill()  # of a pod that went while no kubelet was there
         running = [each for each in record.containers if each.running]
         if running:
             self._stop(running)
@@ -172,29 +220,35 @@ class Worker:
             log.warning("Error syncing pod, skipping: %s", error, extra={"pod": record.key})
             self._later(parts.periods.unprepare)
             return
-        await self._finish(phase(record) if record.any_started else "")
+        await self._finish("" if record.terminal else phase(record))
 
     def _stop(self, running: list[ContainerRecord]) -> None:
-        """Ask what runs to end, once; sooner, if the grace got shorter."""
-        record = self.record
+        """Ask what runs to end, once; sooner, if the grace got shorter. Sidecars come last, in reverse order."""
+        record, now = self.record, clock.monotonic()
         grace = 0.0
         if not record.gone:
-            meta, spec = record.object.metadata, record.object.spec
-            seconds = meta.deletion_grace_period_seconds
-            grace = float(spec.get("terminationGracePeriodSeconds", 30) if seconds is None else seconds)
-        if clock.monotonic() + grace < record.stop_by - 0.5:
-            if record.stop_by == float("inf"):
-                self._reports.tell("Normal", "Killing", "Stopping container", running[0].name)
-            record.stop_by = clock.monotonic() + grace
-            for each in running:
-                assert each.current is not None  # noqa: S101 - it runs
-                each.current.stop(grace)
+            seconds = record.object.metadata.deletion_grace_period_seconds
+            grace = record.grace if seconds is None else float(seconds)
+        sooner = now + grace < record.stop_by - 0.5
+        if sooner:
+            record.stop_by = now + grace
+        for each in [each for each in running if not each.sidecar] or running[-1:]:
+            assert each.current is not None  # noqa: S101 - it runs
+            if not each.stopping:
+                self._reports.tell("Normal", "Killing", f"Stopping container {each.name}", each.name)
+            if sooner or not each.stopping:
+                each.stopping = True
+                each.current.stop(max(record.stop_by - now, min(grace, LEAST_GRACE)))
 
     async def _finish(self, last: str) -> None:
         record, parts = self.record, self._parts
         if last and not record.gone:
-            if last not in {"Succeeded", "Failed"}:  # ended by a deletion although it would be started again
-                last = "Succeeded" if all(each.succeeded for each in record.main) else "Failed"
+            record.started = record.started or clock.rfc3339(clock.now())
+            if record.expired:
+                last = "Failed"
+            elif last not in {"Succeeded", "Failed"}:  # ended by a deletion although it would be started again
+                good = bool(record.main) and all(each.succeeded for each in record.main)
+                last = "Succeeded" if good else "Failed"
             await self._reports.write(last)
         await parts.runtime.end_pod(record.uid)
         record.finished = True

@@ -2,10 +2,10 @@
 """What the command of a simulated container does: when it ends and how, what it prints, whether it heeds SIGTERM. Pure.
 
 Few commands are understood, the ones that examples and tests are made of: `sleep N`, `true`, `false`, `env`,
-`echo …`, `exit N`, and these in a row in `sh -c`, with `trap … TERM`. A script that does something else, or loops, runs
-for ever from there on; so does a container without a command. As in a real container the command is process 1 of its
-PID namespace, for which SIGTERM does nothing unless it is handled: `sleep 3600` is killed when its grace is over. An
-image's own command, and a program that is not known, are taken for ones that end when asked.
+`echo …`, `exit N`, and these in a row in `sh -c`, with variables and `trap … TERM`. A script that does something else,
+or loops, runs for ever from there on; so does a container without a command. As in a real container the command is
+process 1 of its PID namespace, for which SIGTERM does nothing unless it is handled: `sleep 3600` is killed when its
+grace is over. An image's own command, and a program that is not known, are taken for ones that end when asked.
 
 The annotation `simulation.dynamicmemory.dev/exit: "30s 1"` ends any container after 30 s, with exit code 1.
 """
@@ -32,6 +32,7 @@ KNOWN = frozenset({"sleep", "true", "false", "echo", "env", "printenv"})
 SHELLS = frozenset({"sh", "bash", "ash", "dash"})
 MAX_CODE = 255
 _TRAP = re.compile(r"trap\s+(?:'(?P<single>[^']*)'|\"(?P<double>[^\"]*)\"|(?P<bare>\S+))\s+(?P<signals>[A-Z0-9 ]+)")
+_QUOTED_OR_NAME = re.compile(r"'[^']*'|\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\})")
 _GREP = re.compile(r"grep(?:\s+-\w+)*\s+(?P<word>\S+)")
 
 
@@ -128,7 +129,7 @@ class _Run:
         """Do a statement of a shell; False if nothing comes after it."""
         head, _, tail = statement.partition("|")
         try:
-            words = shlex.split(head)
+            words = shlex.split(_QUOTED_OR_NAME.sub(self._value, head))
         except ValueError:
             words = ["?"]
         if words[:1] == ["exec"]:
@@ -137,6 +138,11 @@ class _Run:
             self._print(line for line in self._lines() if match["word"].strip("'\"") in line)
             return True
         return self.statement(words if not tail else ["?"])
+
+    def _value(self, match: re.Match[str]) -> str:
+        """Return what a shell puts in the place of a variable; what is in single quotes stays."""
+        name = match["name"] or match["braced"]
+        return self._env.get(name, "") if name else match[0]
 
     def statement(self, words: list[str]) -> bool:
         """Do a command; False if nothing comes after it."""

@@ -262,7 +262,7 @@ class Plugins:
                     self._apply([change])
 
     async def update_pod(self, pod: pb.PodSandbox, resources: pb.LinuxResources) -> None:
-        """Tell that the kubelet gives a pod other limits, before and after; a refusal afterwards changes nothing.
+        """Tell that the kubelet is going to give a pod other limits, then that it may; no refusal counts after that.
 
         Raises:
             PluginRefused: a plugin does not let it be.

@@ -51,7 +51,6 @@ class Runtime:
         self._announced: set[str] = set()
         self._containers: dict[str, dict[str, Container]] = {}
         self._folders: dict[str, Path] = {}
-        self._limits: dict[str, int | None] = {}
         self._kills: dict[str, int] = {}
         self._seen: dict[str, Reading] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -87,17 +86,15 @@ class Runtime:
         return list(self._containers)
 
     def make_pod(self, uid: str, qos: str, limit: int | None, sandbox: Sandbox | None = None) -> None:
-        """Make the cgroup of a pod, or write its limits again, as the kubelet does."""
+        """Make the cgroup of a pod with its limits, as the kubelet does; one that is there stays as it is."""
         folder = self._folders[uid] = self.cgroups.pod(uid, qos)
         self._containers.setdefault(uid, {})
-        self._limits[uid] = limit
         known = self._sandboxes.get(uid)
         made = sandbox or known or Sandbox(id=new_id(), uid=uid)
         self._sandboxes[uid] = made if known is None else msgspec.structs.replace(made, id=known.id)
-        files = {"memory.max": f"{'max' if limit is None else limit}\n", **hugetlb_files(made.hugepages)}
         if known is None:
-            files |= {MEMORY_MIN: "0\n", "cpuset.mems": "\n"}
-        self.cgroups.write(folder, files)
+            files = {"memory.max": _max(limit), MEMORY_MIN: "0\n", "cpuset.mems": "\n"}
+            self.cgroups.write(folder, files | hugetlb_files(made.hugepages))
 
     def run(self, uid: str, spec: ContainerSpec, *, id_: str = "", age: float = 0.0) -> Container:
         """Start a container in a pod that was made; with an `age`, one that was already running is taken over."""
@@ -159,10 +156,28 @@ class Runtime:
             with contextlib.suppress(PluginRefused):
                 await self.plugins.tell(event, pod, container)
 
+    async def update_pod(self, uid: str, wanted: pb.LinuxResources) -> None:
+        """Tell plugins what the kubelet is about to give a pod as a whole (UpdatePodSandboxResources of CRI).
+
+        The runtime changes nothing: the kubelet writes the cgroup afterwards, when all have heard that it is done.
+
+        Raises:
+            PluginRefused: a plugin does not let it be.
+
+        """
+        async with self.plugins.lock:
+            await self.plugins.update_pod(self._pod(uid), wanted)
+
+    def set_pod_limit(self, uid: str, limit: int | None) -> None:
+        """Write the memory limit of a pod, as the kubelet does at a resize: huge pages are limited to 0 with it."""
+        self.cgroups.write(self._folders[uid], {"memory.max": _max(limit), **hugetlb_files({})})
+
+    def sandbox_id(self, uid: str) -> str:
+        """Return the id of a pod's sandbox."""
+        return self._sandboxes[uid].id
+
     async def resize(self, uid: str, name: str, limit: int | None) -> None:
         """Give a container another memory limit, and whatever plugins want then.
-
-        The kubelet has written the limits of the pod by then, and says so first.
 
         Raises:
             PluginRefused: a plugin does not let it be.
@@ -170,10 +185,6 @@ class Runtime:
         """
         async with self.plugins.lock:
             pod, container = self._pod(uid), self._containers[uid][name]
-            whole = pb.LinuxResources()
-            if (most := self._limits.get(uid)) is not None:
-                whole.memory.limit.value = most
-            await self.plugins.update_pod(pod, whole)
             made = messages.container(container.spec, container.id, self._sandboxes[uid], container)
             wanted = pb.LinuxResources()
             if limit is not None:
@@ -183,7 +194,8 @@ class Runtime:
             if limit is None and not wanted.memory.HasField("limit"):
                 made.linux.resources.memory.ClearField("limit")
             self._change(uid, container, messages.settled(container.spec, made))
-            await self.plugins.tell(Event.POST_UPDATE_CONTAINER, pod, made)
+            with contextlib.suppress(PluginRefused):
+                await self.plugins.tell(Event.POST_UPDATE_CONTAINER, pod, made)
 
     async def end_pod(self, uid: str) -> None:
         """Forget a pod whose containers have all ended, after plugins were told."""
@@ -210,7 +222,6 @@ class Runtime:
         """Forget a pod whose containers have all ended."""
         self._sandboxes.pop(uid, None)
         self._announced.discard(uid)
-        self._limits.pop(uid, None)
         for container in self._containers.pop(uid, {}).values():
             self._seen.pop(container.id, None)
             self._kills.pop(container.id, None)
@@ -310,3 +321,7 @@ class Runtime:
             kills=self._kills.get(container.id, 0),
         )
         self.cgroups.write(self._folders[uid] / container.id, files)
+
+
+def _max(limit: int | None) -> str:
+    return f"{'max' if limit is None else limit}\n"
