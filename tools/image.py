@@ -14,8 +14,7 @@ source makes a few hundred kilobytes anew:
 3. this package.
 
 Modules are compiled beforehand, into files that are not checked against their source: roles start faster and write
-nothing. They are there twice, the second time without docstrings and asserts, for roles that have PYTHONOPTIMIZE=2.
-Files have no owner, no time and a fixed order: the same content gives the same digest. Standard library only.
+nothing. Files have no owner, no time and a fixed order: the same content gives the same digest. Standard library only.
 """
 
 from __future__ import annotations
@@ -52,8 +51,6 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 APPLETS = ("[", "cat", "env", "grep", "head", "id", "kill", "ls", "ps", "sh", "sleep", "tail", "test", "wget")
 SHELL = Path("/bin/busybox")
 USER = 65532
-LEVELS = (0, 2)
-"""Levels of optimization for which modules are compiled: a role with another one would compile at each start."""
 KEEP_SECONDS = 24 * 3600  # a layer that nobody asked for goes
 PACKAGES = "opt/dynamic-memory/packages"
 SOURCE = "opt/dynamic-memory/source"
@@ -313,15 +310,13 @@ def _ignore(pattern: re.Pattern[str]) -> Callable[[str, list[str]], list[str]]:
 
 def _compile(folder: Path, place: str) -> None:
     """Compile all modules below `folder`, which will be at `place`; what does not compile is data of its package."""
-    for level in LEVELS:
-        compileall.compile_dir(
-            folder,
-            quiet=2,
-            stripdir=folder,
-            prependdir=place,
-            optimize=level,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        )
+    compileall.compile_dir(
+        folder,
+        quiet=2,
+        stripdir=folder,
+        prependdir=place,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
 
 
 def _add_libraries(tree: Tree, binaries: Iterable[Path]) -> None:
