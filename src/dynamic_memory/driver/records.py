@@ -5,8 +5,8 @@ The files are the truth and the copies in memory are an index of them: two proce
 driver replaces an old one (the old one attaches and detaches, the new one already prepares), so a change always reads
 the file, changes it and replaces it, under a lock that only claims of the same stripe share.
 
-A file that is no record is put aside with an error. The shares that it spoke of are found again on the fabric and on the
-host. One that the disk does not give stays where it is, and costs its own claim alone.
+A file that is no record is put aside with an error. The shares that it spoke of are found again on the fabric and on
+the host. One that the disk does not give stays where it is, and costs its own claim alone.
 """
 
 from __future__ import annotations
