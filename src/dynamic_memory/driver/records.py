@@ -5,8 +5,8 @@ The files are the truth and the copies in memory are an index of them: two proce
 driver replaces an old one (the old one attaches and detaches, the new one already prepares), so a change always reads
 the file, changes it and replaces it, under a lock that only claims of the same stripe share.
 
-A file that cannot be read is put aside with an error. The shares that it spoke of are found again on the fabric and on
-the host.
+A file that is no record is put aside with an error. The shares that it spoke of are found again on the fabric and on
+the host. One that the disk does not give stays where it is, and costs its own claim alone.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ class Records:
         found: dict[str, ClaimRecord | None] = {}
         for path in sorted(self._folder.glob("*.json")):
             if KEY.fullmatch(path.stem):
-                found[path.stem] = self._read(path.stem)
+                found |= self._read_each([path.stem])
             else:
                 log.warning("not a record, and left alone", extra={"path": str(path)})
         return found
@@ -313,7 +313,16 @@ class Records:
                     path.unlink(missing_ok=True)
 
     def _read_each(self, keys: list[str]) -> dict[str, ClaimRecord | None]:
-        return {key: self._read(key) for key in keys}
+        found: dict[str, ClaimRecord | None] = {}
+        for key in keys:
+            try:
+                found[key] = self._read(key)
+            except OSError as error:  # one file must not cost the claims of all others
+                log.error(  # noqa: TRY400 - the reason is the whole story
+                    "record cannot be read", extra={"path": str(self._path(key)), "error": str(error)}
+                )
+                found[key] = self._by_key.get(key)
+        return found
 
     def _path(self, key: str) -> Path:
         if not KEY.fullmatch(key):

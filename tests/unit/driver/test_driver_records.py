@@ -92,6 +92,33 @@ async def test_a_file_that_cannot_be_read_is_put_aside_and_the_others_are_served
     assert records.get("u1") == record("u1")
 
 
+async def test_a_file_that_the_disk_does_not_give_costs_its_claim_alone(tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "claims"
+    records = Records(folder)
+    await records.load()
+    for key in ("u1", "u2"):
+        await records.update(key, lambda _, k=key: record(k))
+    (folder / "u3.json").mkdir()
+    read = durable.read
+
+    def broken(path):
+        if path.stem == "u2":
+            raise OSError(5, "Input/output error", str(path))
+        return read(path)
+
+    monkeypatch.setattr(durable, "read", broken)
+    await records.load()
+    assert records.get("u2") == record("u2"), "what is known of it is still true"
+    assert records.get("u1") == record("u1")
+    assert {entry.path for entry in caplog.records} == {str(folder / "u2.json"), str(folder / "u3.json")}
+    with pytest.raises(OSError, match="Input/output"):
+        await records.refresh("u2")
+    fresh = Records(folder)
+    await fresh.load()
+    assert [each.key for each in fresh.all()] == ["u1"]
+    assert fresh.quarantined == 0, "it may be read the next time"
+
+
 async def test_two_processes_do_not_lose_each_others_changes(tmp_path):
     old, new = Records(tmp_path / "claims"), Records(tmp_path / "claims")
     await old.load()
