@@ -75,7 +75,7 @@ class Waits:
 
     def overdue(self, now: float) -> list[Wait]:
         """Return the claims that have waited for long, and that nothing was said of yet."""
-        return [w for w in self._waits.values() if w.tag not in self._told and now - w.since >= self._after]
+        return [w for w in self._waits.values() if w.tag not in self._told and now >= w.since + self._after]
 
     def next_due(self) -> float | None:
         """Return when the next claim will have waited for long; monotonic seconds."""

@@ -104,6 +104,14 @@ def test_rule_22_a_claim_without_driver_is_overdue_after_thirty_seconds_and_told
     assert waits.next_due() is None
 
 
+def test_rule_22_what_is_due_is_overdue_at_that_very_moment():
+    """9.386 + 30 - 9.386 is a trifle less than 30: the next look would be five seconds later."""
+    waits = Waits(30.0)
+    for since in (9.386, 100.0, 0.1):
+        waits.update(claim(tag=f"t-{since}"), since)
+        assert waits.without_driver(waits.next_due(), {"n1": False})
+
+
 def test_rule_22_a_write_to_the_claim_does_not_start_the_wait_anew():
     waits = Waits(30.0)
     waits.update(claim(), 100.0)
