@@ -188,13 +188,14 @@ class FakeKube:
                     raise Unavailable(0, "Unreachable", "the connection was lost")
                 if seen < self._oldest:
                     raise Gone(410, "Expired", f"too old resource version: {seen} ({self._oldest})")
-                reached = self.version  # what changes while the caller is at an event is for the next round
-                for record in [record for record in self._log if record.version > seen]:
+                # what is put while the reader works on an event comes in the next round
+                news, now = [record for record in self._log if record.version > seen], self.version
+                for record in news:
                     seen = record.version
                     event = _event(record, wanted) if record.kind == str(kind) else None
                     if event is not None:
                         yield WatchEvent(event, _decode(kind, record.body), str(record.version))
-                seen = max(seen, reached)
+                seen = max(seen, now)
                 rest = end - clock.monotonic()
                 if rest < 0.001:
                     return
