@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from hypothesis import HealthCheck, settings
 
@@ -16,7 +15,3 @@ asyncio.set_event_loop(None)
 settings.register_profile("new", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("new"), derandomize=True, database=None)
 settings.load_profile("same")
-
-# Clients of other people take the proxies of the environment, which know nothing of the loopback of this machine.
-for _name in ("no_proxy", "NO_PROXY"):
-    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.embedded.support.client import Client
 from tests.embedded.support.servers import Running, running
+
+# Clients of other people take the proxies of the environment, which know nothing of the loopback of this machine.
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1,localhost")))
 
 
 @pytest.fixture

@@ -520,13 +520,20 @@ class World:
 
     def wait_all_back(self, timeout: float = 30) -> None:
         """Wait until the fabric holds nothing for this cluster and every byte is free, then check the hosts."""
-        eventually(lambda: not self.extents(), timeout, "every extent is back in the pool")
-        capacity = self.capacity()
-        assert capacity is not None
-        assert all(device.free == device.total for device in capacity.pools), capacity
+
+        def back() -> bool:
+            capacity = self.capacity()
+            assert capacity is not None
+            assert all(device.free == device.total for device in capacity.pools), capacity
+            return not self.extents()
+
+        eventually(back, timeout, "every extent is back in the pool")
         for node in self.nodes:
-            eventually(lambda node=node: not self.regions(node), 10, f"{node} has no region")
-            eventually(lambda node=node: not list((self.state_dir(node) / "claims").glob("*.json")), 10, "no record")
+            eventually(lambda node=node: not self.regions(node), timeout, f"{node} has no region")
+            records = self.state_dir(node) / "claims"
+            eventually(lambda records=records: not list(records.glob("*.json")), timeout, "no record")
+        # what was still being added at first has been undone with its record
+        eventually(back, timeout, "and still is")
 
     def regions(self, node: str) -> dict[str, int]:
         """Return the bytes online of each region of a node's host, by tag."""
