@@ -154,6 +154,18 @@ async def test_sidecars_end_after_the_others_the_last_one_first(bench):
     assert stopped == {f"Stopping container {name}" for name in order}
 
 
+async def test_what_a_pod_has_printed_goes_with_it(bench):
+    await bench.start()
+    bench.pod("a", container={"command": ["sh", "-c", "echo hi; sleep 99"]}, terminationGracePeriodSeconds=0)
+    bench.pod("done", container={"command": ["echo", "hi"]}, restartPolicy="Never")
+    await bench.until(lambda: bench.phase() == "Running" and bench.phase("done") == "Succeeded", "both have printed")
+    files = lambda: list((bench.folder / "kubelet" / "pods").glob("*"))  # noqa: E731
+    assert len(files()) == 2
+    for name in ("a", "done"):
+        bench.kube.remove(objects.PODS, name, "app")
+    await bench.until(lambda: not files(), "nothing is left")
+
+
 async def test_a_pod_is_ended_at_its_deadline(bench):
     await bench.start()
     bench.pod(activeDeadlineSeconds=2, restartPolicy="Never", terminationGracePeriodSeconds=1)

@@ -9,11 +9,13 @@ files, and are killed by cancelling them; one with a fault point is a process, f
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import os
 import shutil
 import signal
+import ssl
 import tempfile
 import threading
 import time
@@ -50,7 +52,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE = Patience(**EMBEDDED.kubelet)
 SCRATCH = Path("/dev/shm")
-UNCHECKED = {"insecure-skip-tls-verify": True}  # there is no TLS; loading the machine's authorities takes its time
 
 MAINS = {
     "service": (service_role.main, ServiceConfig),
@@ -245,16 +246,28 @@ def _printed(request: Callable[[], object]) -> tuple[int, str]:
 
 
 class _Authority:
-    """Makes kubeconfigs of bearers of tokens."""
+    """Makes kubeconfigs of bearers of tokens, and contexts that trust the server.
+
+    Args:
+        certificate: of the authority, PEM.
+
+    """
+
+    def __init__(self, certificate: bytes) -> None:
+        self._certificate = certificate
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self._certificate.decode())
 
     def context(self) -> None:
         """Return how the server is trusted: there is no TLS."""
 
     def kubeconfig(self, server: str, *, token: str | None = None, **_: Any) -> dict[str, Any]:
+        trusted = {"certificate-authority-data": base64.b64encode(self._certificate).decode()}
         return {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": server, **UNCHECKED}}],
+            "clusters": [{"name": "test", "cluster": {"server": server, **trusted}}],
             "users": [{"name": "user", "user": {"token": token} if token else {}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
@@ -292,12 +305,10 @@ class EmbeddedCluster:
         assert self._ready.wait(30), "the embedded cluster does not start"
         if self._failure is not None:
             raise self._failure
-        url = self.cluster.server.url
-        self.api = Api(url, None, self.cluster.token)
+        url, authority = self.cluster.server.url, _Authority(self.cluster.server.ca)
+        self.api = Api(url, authority.context(), self.cluster.token)
         self.operator = Operator(self.api)
-        self.plane = SimpleNamespace(
-            server=url, authority=_Authority(), folder=self.folder, logs=self.logs, api=self.api
-        )
+        self.plane = SimpleNamespace(server=url, authority=authority, folder=self.folder, logs=self.logs, api=self.api)
         self.seconds["up"] = time.monotonic() - start
 
     def stop(self) -> None:

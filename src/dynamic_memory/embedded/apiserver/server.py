@@ -93,6 +93,11 @@ class ApiServer:
         """Where clients find it."""
         return f"{'http' if self.authority is None else 'https'}://{self.address}"
 
+    @property
+    def ca(self) -> bytes:
+        """The certificate of its authority, PEM; empty without TLS."""
+        return b"" if self.authority is None else self.authority.certificate
+
     async def kubeconfig(self) -> dict[str, Any]:
         """Return a kubeconfig of an administrator."""
         from dynamic_memory.embedded.apiserver.kubeconfig import kubeconfig  # noqa: PLC0415 - YAML, only if wanted
@@ -100,7 +105,7 @@ class ApiServer:
         if self.authority is None:
             return kubeconfig(self.url)
         client = await asyncio.to_thread(self.authority.client, ADMINISTRATOR, ["system:masters"])
-        return kubeconfig(self.url, ca=self.authority.certificate, client=client)
+        return kubeconfig(self.url, ca=self.ca, client=client)
 
 
 @contextlib.asynccontextmanager

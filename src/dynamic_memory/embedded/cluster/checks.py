@@ -82,8 +82,9 @@ def _pool(field: str, pool: PoolConfig) -> None:
         raise InvalidInput(f"{field}.device", "a DNS label", pool.device)
     if pool.block_size < UNIT or pool.block_size & (pool.block_size - 1):
         raise InvalidInput(f"{field}.blockSize", "a power of two of at least 128Mi", int(pool.block_size))
-    if pool.extent_size <= 0:
-        raise InvalidInput(f"{field}.extentSize", "more than 0", int(pool.extent_size))
+    for name, size in (("size", pool.size), ("extentSize", pool.extent_size)):
+        if size <= 0:
+            raise InvalidInput(f"{field}.{name}", "more than 0", int(size))
     _multiple(f"{field}.size", pool.size, _unit(pool))
 
 

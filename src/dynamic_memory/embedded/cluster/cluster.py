@@ -145,6 +145,7 @@ class Cluster:
                 port=self.config.port,
                 data_dir=self.folder.state if self.config.keep else None,
                 kubeconfig=self.folder.kubeconfig,
+                tls=self.config.rbac,  # kubectl sends tokens over TLS alone
                 security=SecurityOptions(
                     rbac=self.config.rbac,
                     token_file=self._tokens(),
@@ -313,7 +314,8 @@ class Cluster:
         """Give the kubeconfig the administrator's token."""
         if not self.token:
             return
-        write_kubeconfig(self.folder.kubeconfig, kubeconfig(self.server.url, token=self.token))
+        content = kubeconfig(self.server.url, ca=self.server.ca, token=self.token)
+        write_kubeconfig(self.folder.kubeconfig, content)
 
     def _write_files(self) -> None:
         text = yaml.safe_dump(msgspec.to_builtins(self.config, enc_hook=_plain), sort_keys=False)

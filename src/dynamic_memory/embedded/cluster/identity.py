@@ -62,7 +62,8 @@ class Identity:
         """
         bound = await self._pod() if self._node else None
         self._token = await self._issue(bound)
-        write_kubeconfig(self._path, kubeconfig(self._server.url, name=self._role, token=self._token))
+        server = self._server
+        write_kubeconfig(self._path, kubeconfig(server.url, name=self._role, ca=server.ca, token=self._token))
 
     async def lost(self) -> None:
         """Return when the token is no longer good: its pod is gone, its account, or its time is over."""

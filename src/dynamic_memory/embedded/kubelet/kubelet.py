@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -171,7 +172,7 @@ class Kubelet:
             if worker is not None:
                 worker.vanish()
                 if worker.record.finished:
-                    del self.workers[uid]
+                    self._forget(uid)
                     self._room()
         elif worker is None:
             self._add(change.object).wake()
@@ -187,8 +188,14 @@ class Kubelet:
     def _left(self, record: PodRecord) -> None:
         """A pod has given back what it had."""
         if record.gone:
-            self.workers.pop(record.uid, None)
+            self._forget(record.uid)
         self._room()
+
+    def _forget(self, uid: str) -> None:
+        """Forget a pod whose object is gone, and what its containers printed."""
+        worker = self.workers.pop(uid, None)
+        if worker is not None:
+            shutil.rmtree(self._parts.pod_folder(worker.record.object.metadata), ignore_errors=True)
 
     def _room(self) -> None:
         for worker in self.workers.values():

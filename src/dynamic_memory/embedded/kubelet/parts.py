@@ -64,7 +64,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     def log_file(self, meta: ObjectMeta, container: str, number: int) -> Path:
         """Return where a container of a pod prints to at its `number`th start, from 0 on."""
-        return self.folder / "pods" / f"{meta.namespace}_{meta.name}_{meta.uid}" / container / f"{number}.log"
+        return self.pod_folder(meta) / container / f"{number}.log"
+
+    def pod_folder(self, meta: ObjectMeta) -> Path:
+        """Return where the files of a pod are, for as long as there is its object."""
+        return self.folder / "pods" / f"{meta.namespace}_{meta.name}_{meta.uid}"
 
     def container(self, record: PodRecord, each: ContainerRecord, log: Path | None) -> ContainerSpec:
         """Return how the runtime shall run a container, with what CDI adds.
