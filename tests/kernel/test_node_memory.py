@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -188,6 +189,9 @@ def test_N5_N6_N14_N17_S10_the_cgroups_of_a_pod_say_what_each_container_has_clai
         (found,) = [status["containerID"] for status in statuses if status["name"] == container]
         return f"{path}/{found.removeprefix('containerd://')}"
 
+    def conditions(pod: dict[str, Any]) -> set[str]:
+        return {each["type"] for each in pod["status"].get("conditions", ())}
+
     def pages(path: str) -> set[int]:
         """Limits of 2 MiB pages, of what is used and of what is reserved."""
         return {int(line) for line in machine.sh(f"cat {path}/hugetlb.2MB.max {path}/hugetlb.2MB.rsvd.max").split()}
@@ -215,6 +219,13 @@ def test_N5_N6_N14_N17_S10_the_cgroups_of_a_pod_say_what_each_container_has_clai
         )
         assert pages(cgroup("one")) == {8 * MI}
         assert machine.sh(f"cat {cgroup('one')}/cpuset.mems") == "0"
+        # the kubelet writes the pod's cgroup itself, with no huge pages, after it has told everybody
+        eventually(
+            lambda: "PodResizeInProgress" not in conditions(driver.api.get("Pod", "cgroups", "default")),
+            60,
+            "the kubelet is done",
+        )
+        eventually(lambda: pages(cgroup()) == {12 * MI}, 10, "the pod has its pages", every=0.1)
 
         machine.sh(f"kill -9 $(cat {cgroup('two')}/cgroup.procs)")
         eventually(lambda: pages(cgroup()) == {8 * MI}, 60, "the pod has the pages of the one that is left", every=0.5)
