@@ -332,3 +332,31 @@ async def test_metadata_may_be_written_through_the_status_of_most_builtin_kinds(
     assert written.code == 200
     found = {name: value for name, value in metadata.items() if name in written.json["metadata"]}
     assert found == {name: value for name, value in metadata.items() if name not in kept}
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "status"),
+    [
+        ("/apis/apps/v1/namespaces/default/deployments", workload(), {}),
+        ("/apis/apps/v1/namespaces/default/replicasets", workload(), {"replicas": 0}),
+        (
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+            {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}},
+            {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0},
+        ),
+        (
+            "/apis/networking.k8s.io/v1/namespaces/default/ingresses",
+            {"defaultBackend": {"service": {"name": "x", "port": {"number": 80}}}},
+            {"loadBalancer": {}},
+        ),
+    ],
+)
+async def test_a_new_object_has_the_status_that_go_writes_of_nothing(
+    client: Client, path: str, spec: dict[str, Any], status: dict[str, Any]
+) -> None:
+    body = {"metadata": {"name": "a"}, "spec": spec, "status": {"replicas": 7}}
+    made = await client.create(path, body, fieldValidation="Ignore")
+    assert (made.code, made.json["status"]) == (201, status)
+    assert "f:status" not in str(made.json["metadata"]["managedFields"])
+    lease = await client.create("/apis/coordination.k8s.io/v1/namespaces/default/leases", {"metadata": {"name": "a"}})
+    assert lease.json["spec"] == {}

@@ -33,6 +33,7 @@ _MAX_BASE = 63 - _SUFFIX
 _GENERATION = frozenset(
     {
         ("", "pods"),
+        ("", "podtemplates"),
         ("", "replicationcontrollers"),
         ("apps", "daemonsets"),
         ("apps", "deployments"),
@@ -42,6 +43,7 @@ _GENERATION = frozenset(
         ("batch", "cronjobs"),
         ("batch", "jobs"),
         ("policy", "poddisruptionbudgets"),
+        ("discovery.k8s.io", "endpointslices"),
         ("networking.k8s.io", "ingresses"),
         ("networking.k8s.io", "networkpolicies"),
         ("apiextensions.k8s.io", "customresourcedefinitions"),
@@ -53,6 +55,7 @@ _GENERATION = frozenset(
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
         ("scheduling.k8s.io", "priorityclasses"),
         ("resource.k8s.io", "deviceclasses"),
+        ("resource.k8s.io", "devicetaintrules"),
         ("resource.k8s.io", "resourceslices"),
     }
 )

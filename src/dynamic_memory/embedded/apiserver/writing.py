@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dynamic_memory.embedded.apiserver import metadata as meta
+from dynamic_memory.embedded.apiserver.builtin.zeros import fill_zeros
 from dynamic_memory.embedded.apiserver.contents import Contents, reset_of
 from dynamic_memory.embedded.apiserver.core import AdmissionRequest, Core
 from dynamic_memory.embedded.apiserver.errors import (
@@ -107,6 +108,8 @@ class Writing:
         meta.new_metadata(obj, resource, str(uuid.uuid4()), now)
         if "status" in resource.subresources and not target.subresource and not resource.strategy.keeps_status:
             obj.pop("status", None)
+        if resource.builtin:
+            fill_zeros(resource.storage, obj)
         if type(resource.strategy).prepare_create is Strategy.prepare_create:
             return obj
         return resource.strategy.prepare_create(obj, self._core.context(resource, target.user))

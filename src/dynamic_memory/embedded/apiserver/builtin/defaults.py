@@ -111,6 +111,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "storage_v1.CSIDriverSpec.requiresRepublish": False,
     "storage_v1.CSIDriverSpec.seLinuxMount": False,
     "storage_v1.CSIDriverSpec.storageCapacity": False,
+    "storage_v1.CSIDriverSpec.volumeLifecycleModes": ["Persistent"],
     "storage_v1.StorageClass.reclaimPolicy": "Delete",
     "storage_v1.StorageClass.volumeBindingMode": "Immediate",
 }

@@ -295,6 +295,8 @@ class JobStrategy(Strategy):
             labels |= dict.fromkeys(_JOB_LABELS, metadata["uid"])
             labels |= dict.fromkeys(_JOB_NAMES, metadata.get("name", ""))
             spec["selector"] = {"matchLabels": {_JOB_LABELS[0]: metadata["uid"]}}
+            if not metadata.get("labels"):
+                metadata["labels"] = dict(labels)
         return obj
 
     def validate_create(self, obj: Object) -> list[Cause]:
