@@ -257,10 +257,8 @@ class _Authority:
         self._certificate = certificate
 
     def context(self) -> ssl.SSLContext:
+        """Return how the server is trusted."""
         return ssl.create_default_context(cadata=self._certificate.decode())
-
-    def context(self) -> None:
-        """Return how the server is trusted: there is no TLS."""
 
     def kubeconfig(self, server: str, *, token: str | None = None, **_: Any) -> dict[str, Any]:
         trusted = {"certificate-authority-data": base64.b64encode(self._certificate).decode()}
