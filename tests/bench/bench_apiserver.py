@@ -28,7 +28,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from pathlib import Path
 from typing import Any
 
-from tests.bench.followers import Followers
+from tests.bench.followers import CutOff, Followers
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.processes import free_ports
 
@@ -41,6 +41,8 @@ STARTS = 3
 """Of each server; the median counts."""
 PARTS = 4
 """Each phase is run in so many parts, in turns, so that what else the machine does meets all servers alike."""
+TRIES = 5
+"""Of a part in which a server cuts off a watch."""
 PACED = "get, 100 clients at 10/s"
 FOLLOWED = "100 watches, 50 writes/s"
 GOALS = """goals: start-up < 0.5 s; requests/s >= 1.5 x real; memory <= 1/4 of real; p99 of paced GETs among
@@ -305,21 +307,27 @@ def lists(count: int) -> Iterator[Call]:
         yield "GET", MAPS, None, "application/json"
 
 
-async def fan_out(server: Server, first: int, changes: int, pace: float) -> Result:
-    """Measure the times from writes until the last of a hundred watches has them."""
-    followers = Followers(server.port, server.context, server.head, MAPS, [f"x{each}" for each in range(16)], 100)
-    try:
-        before = server.cpu()
-        times, seconds = followers.change(range(first, first + changes), pace)
-        return Result(times, seconds, server.cpu() - before)
-    finally:
-        followers.close()
+async def fan_out(server: Server, changes: int, pace: float) -> Result:
+    """Measure the times from writes until the last of a hundred watches has them.
+
+    The real server ends watches whose client gets no processor for some tenths of a second: then it is done once more.
+    """
+    for _ in range(TRIES):
+        followers = Followers(server.port, server.context, server.head, MAPS, [f"x{each}" for each in range(16)], 100)
+        try:
+            before = server.cpu()
+            times, seconds = followers.change(changes, pace)
+            return Result(times, seconds, server.cpu() - before)
+        except CutOff:
+            print(f"{server.name} has cut off a watch; once more")
+        finally:
+            followers.close()
+    raise RuntimeError(f"{server.name} cuts off watches")
 
 
 async def run(quick: bool, only: list[str]) -> None:
     count = 500 if quick else 2000
     part = count // PARTS
-    changes = part // 5
     phases: dict[str, Callable[[Server, int], Awaitable[Result]]] = {
         "create": lambda server, at: measure(server, creates(at * part, (at + 1) * part)),
         "get": lambda server, _: measure(server, gets(2 * part, count)),
@@ -330,8 +338,8 @@ async def run(quick: bool, only: list[str]) -> None:
             server, creates(count + at * (FULL - count) // PARTS, count + (at + 1) * (FULL - count) // PARTS)
         ),
         PACED: lambda server, _: measure(server, gets(3 * part, FULL), clients=100, pace=0.1),
-        FOLLOWED: lambda server, at: fan_out(server, at * changes, changes, 0.02),
-        "100 watches, 16 writers": lambda server, at: fan_out(server, count + at * part, part, 0.0),
+        FOLLOWED: lambda server, _: fan_out(server, part // 5, 0.02),
+        "100 watches, 16 writers": lambda server, _: fan_out(server, part, 0.0),
     }
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-apiserver-")))

@@ -9,6 +9,7 @@ server needs to serve them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import select
@@ -17,17 +18,24 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Followers"]
+__all__ = ["CutOff", "Followers"]
 
 Head = Callable[[str, str, bytes, str], bytes]
 """Makes the head of a request of its method, path, body and media type."""
 MARK = re.compile(rb'"fan":"(\d+)"')
 FRAME = re.compile(rb"\r\n[0-9a-f]+\r\n")
 """What is between two chunks, wherever a server ends one; nowhere else is there a carriage return."""
+END = b"0\r\n\r\n"
 FROM_NOW = "watch=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
+NUMBERS = itertools.count()
+"""Of changes: none is made twice, which would be no change."""
 QUIET = 0.2
 """Seconds without a byte, after which it is looked whether all is there."""
 PATIENCE = 60.0
+
+
+class CutOff(Exception):
+    """The server has ended a watch: its client was too slow for it."""
 
 
 class Wire:
@@ -82,6 +90,8 @@ class Watch:
     def heard(self) -> Iterator[tuple[int, float]]:
         """Return the changes that came since the last call, with the times at which they were there as a whole."""
         for at, data in self._wire.read():
+            if data.endswith(END):
+                raise CutOff
             whole, _, self._rest = FRAME.sub(b"", self._rest + data).rpartition(b"}\n")
             for mark in MARK.findall(whole):
                 yield int(mark), at
@@ -150,18 +160,22 @@ class Followers:
         self._poll.register(wire.socket, select.EPOLLIN)
         return wire
 
-    def change(self, numbers: range, pace: float) -> tuple[list[float], float]:
+    def change(self, count: int, pace: float) -> tuple[list[float], float]:
         """Make changes: one every `pace` seconds, or with 0 as fast as the server answers to all writers.
 
         Returns:
             The seconds from each write until the last watch had it, and those from the first write until all had all.
 
+        Raises:
+            CutOff: a watch has ended.
+
         """
-        written = self._write(numbers, pace)
+        written = self._write(count, pace)
         last: dict[int, float] = {}
-        missing = len(numbers) * len(self._watches)
+        missing = count * len(self._watches)
+        patient = time.perf_counter() + PATIENCE
         while missing:
-            if time.perf_counter() - written[numbers[-1]] > PATIENCE:
+            if time.perf_counter() > patient:
                 raise TimeoutError(f"{missing} times a change was not heard of")
             while self._receive(QUIET):
                 pass
@@ -169,17 +183,17 @@ class Followers:
                 for number, at in watch.heard():
                     last[number] = max(at, last.get(number, at))
                     missing -= 1
-        return [last[number] - begin for number, begin in written.items()], max(last.values()) - written[numbers[0]]
+        return [last[number] - begin for number, begin in written.items()], max(last.values()) - min(written.values())
 
-    def _write(self, numbers: range, pace: float) -> dict[int, float]:
+    def _write(self, count: int, pace: float) -> dict[int, float]:
         """Make changes; return when."""
         idle, busy = list(self._writers.values()), 0
         written: dict[int, float] = {}
         due = time.perf_counter()
-        while busy or len(written) < len(numbers):
+        while busy or len(written) < count:
             wait = due - time.perf_counter()
-            if idle and wait <= 0 and len(written) < len(numbers):
-                number = numbers[len(written)]
+            if idle and wait <= 0 and len(written) < count:
+                number = next(NUMBERS)
                 written[number] = time.perf_counter()
                 idle.pop(0).change(number)
                 busy += 1
