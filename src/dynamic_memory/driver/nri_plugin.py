@@ -177,6 +177,11 @@ class MemoryPlugin:
         """Forget the sandbox; the pod's claims are released by Unprepare alone."""
         self._pods.remove(pod.uid, pod.id)
 
+    async def keep_pods(self) -> None:
+        """Write again the cgroups of all pods in which something with claims runs: whoever else wrote tells nobody."""
+        running = (self._pods.get(uid) for uid in self._pods.uids())
+        await self._repair_pods([live.uid for live in running if live is not None and live.containers])
+
     # --- parts
 
     def _create(self, pod: PodSandbox, container: Container) -> CreateContainerResponse | None:
@@ -339,7 +344,7 @@ class MemoryPlugin:
             self._apply(live, again=True)
 
     async def _repair_pods(self, uids: Sequence[str]) -> None:
-        """Write the cgroups of all pods with claims; after the answer, for there may be many."""
+        """Write the cgroups of some pods with claims; there may be many."""
         for count, uid in enumerate(uids, 1):
             live = self._pods.get(uid)
             if live is not None:

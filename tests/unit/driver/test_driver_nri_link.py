@@ -11,9 +11,11 @@ from typing import Self
 
 import pytest
 from tests.support.fake_host import FakeHost
+from tests.support.machine import put
 from tests.support.nri_runtime import Answered, Runtime
 from tests.unit.driver.nri_world import MIB, World, grant, huge, limits
 
+from dynamic_memory.driver import nri_link
 from dynamic_memory.driver.calls import NotReady
 from dynamic_memory.driver.config import NriConfig
 from dynamic_memory.driver.nri_ledger import PreparedClaims
@@ -117,6 +119,15 @@ async def test_a_refusal_is_the_sentence_that_the_pod_shows(tmp_path):
         await node.prepare(1, grant(), pod="victim")
         with pytest.raises(Answered, match="container app may not use claim default/claim-1: pod victim owns it"):
             await node.peer.create(node.sandbox(), node.container(claims=(1,)))
+
+
+async def test_what_somebody_else_writes_to_the_cgroup_of_a_pod_is_put_right_in_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(nri_link, "LOOK_AGAIN", 0.02)
+    async with Linked(tmp_path) as node:
+        await node.prepare(1, huge(0, 64 * MIB))
+        await node.peer.create(node.sandbox(), node.container(claims=(1,)))
+        put(node.root / "kubepods/burstable/podpod-a/hugetlb.2MB.max", "0")
+        await node.until(lambda: node.pod_limit() == 64 * MIB)
 
 
 async def test_N15_N19_it_comes_back_and_mends_what_happened_meanwhile(tmp_path):

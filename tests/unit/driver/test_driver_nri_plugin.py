@@ -183,3 +183,17 @@ async def test_the_kubelet_writes_to_the_pod_after_plugins_were_told_and_the_cla
     assert (world.pod_limit(), world.pod_limit(reserved=True)) == (64 * MIB, 64 * MIB)
     await asyncio.sleep(sum(LOOKS))
     assert not world.plugin._looks, "nothing is left of it"
+
+
+async def test_what_somebody_else_writes_to_a_pod_is_put_right_as_long_as_something_runs_in_it(world):
+    await world.prepare(1, huge(0, 64 * MIB))
+    container = world.container(claims=(1,))
+    await world.create(container)
+    limit = world.root / "kubepods/burstable/podpod-a/hugetlb.2MB.max"
+    limit.write_text("0\n")
+    await world.plugin.keep_pods()
+    assert world.pod_limit() == 64 * MIB
+    world.plugin.stop_container(world.sandbox(), container)
+    limit.write_text("7\n")
+    await world.plugin.keep_pods()
+    assert world.pod_limit() == 7, "the kubelet may have removed it by now"
