@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 LATE = Counter("dynamic_memory_driver_nri_late_total", "Answers that came near the runtime's patience.", ["method"])
 CONNECTED = Gauge("dynamic_memory_driver_nri_connected", "Whether the runtime is connected and synchronized.")
 LOOK_AGAIN = 10.0
-"""Seconds between looks at the node (a memory block that comes online may be the first of it) and at cgroups of pods."""
+"""Seconds between looks at the node (a memory block that comes online may be its first) and at cgroups of pods."""
 GONE = 60.0
 """Seconds without a connection after which it is not waited for any more: a runtime restarts in less."""
 MOUNTINFO = Path("/proc/self/mountinfo")
