@@ -3,8 +3,10 @@
 
 The kubelet starts fifty pods at once, as fast as it can: with a claim each, twice without, and with a claim each again.
 In that order a machine that gets steadily busier, or less, is neither for claims nor against them: both kinds have
-the same middle. Pods with claims stay until there are a hundred; then the kubelet's pod resources (KEP-3695) name the
-devices of each.
+the same middle. The first of a batch wait longest, however many there are: a kubelet that asks for a claim before the
+node authorizer knows that its pod is bound is refused, and tries again after some ten seconds.
+
+Pods with claims stay until there are a hundred; then the kubelet's pod resources (KEP-3695) name the devices of each.
 """
 
 from __future__ import annotations

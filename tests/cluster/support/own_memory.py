@@ -29,6 +29,7 @@ def own_memory(cluster: Cluster, template: str, size: int) -> Iterator[Scene]:
             20,
             "the node's own memory is published",
         )
+        made.world.wait_registered(cluster.node.name)
         request = {"deviceClassName": "dra.memory", "capacity": {"requests": {"size": str(size)}}}
         body = {
             "apiVersion": "resource.k8s.io/v1",
