@@ -30,7 +30,8 @@ from typing import Any
 
 from tests.bench.followers import CutOff, Followers
 from tests.cluster.support.control_plane import ControlPlane
-from tests.cluster.support.processes import free_ports
+from tests.support.deployed import with_bytecode
+from tests.support.ports import free_port
 
 MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 MAPS = "/api/v1/namespaces/bench/configmaps"
@@ -167,15 +168,9 @@ async def real(folder: Path) -> AsyncIterator[Server]:
         plane.stop()
 
 
-def with_bytecode(folder: Path) -> dict[str, str]:
-    """Return an environment in which Python keeps what it has compiled, as it does where it is installed."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(folder)}
-
-
 @contextlib.asynccontextmanager
 async def embedded(name: str, folder: Path, *, kept: bool) -> AsyncIterator[Server]:
-    (port,) = free_ports(1)
+    port = free_port()
     command = [
         sys.executable,
         "-m",

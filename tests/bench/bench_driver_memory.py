@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +27,7 @@ from tests.support.deployed import environment
 from tests.support.fake_kubelet import FakeKubelet
 from tests.support.machine import GIB, MIB, Node, build, put
 from tests.support.nri_runtime import Runtime, container, pod
+from tests.support.ports import free_port
 from tests.unit.driver.conftest import allocation, claim_body
 from tests.unit.driver.local_rig import local_claim, pod_body, result
 
@@ -83,13 +83,6 @@ async def ready(port: int) -> bool:
     writer.close()
     await writer.wait_closed()
     return b" 200 " in line
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def write_service(folder: Path, port: int, claims: int) -> Path:

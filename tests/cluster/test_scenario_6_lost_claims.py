@@ -19,8 +19,9 @@ from tests.cluster.support.fake_node import FakeNode, Patience
 from tests.cluster.support.history import History
 from tests.cluster.support.live_memory import LiveMemory, online
 from tests.cluster.support.observer import Observer, ranges
-from tests.cluster.support.processes import eventually, free_ports
+from tests.cluster.support.processes import eventually
 from tests.cluster.support.world import NAMESPACE, World
+from tests.support.ports import free_port
 
 from dynamic_memory.api import names
 from dynamic_memory.fabric.model import RemovedState
@@ -583,7 +584,7 @@ def test_scenario_6_rule_19_controller_that_cannot_see_all_claims_touches_nothin
     taint(here, node.name, {**OUT_OF_SERVICE, "effect": "NoSchedule"})
     path = here.folder / "controller.yaml"
     config = yaml.safe_load(path.read_text())
-    address = f"127.0.0.1:{free_ports(1)[0]}"
+    address = f"127.0.0.1:{free_port()}"
     config |= {"kubeconfig": str(here.kubeconfig("blind", token)), "health": address}
     path.write_text(yaml.safe_dump(config))
     published = [item for item in here.slices() if item["spec"]["pool"]["name"] == here.pool]

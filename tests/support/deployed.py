@@ -8,9 +8,15 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ["environment"]
+__all__ = ["environment", "with_bytecode"]
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+
+
+def with_bytecode(folder: Path) -> dict[str, str]:
+    """Return an environment in which Python keeps what it has compiled, as it does where it is installed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(folder)}
 
 
 def environment(role: str, compiled: Path) -> dict[str, str]:
@@ -21,5 +27,4 @@ def environment(role: str, compiled: Path) -> dict[str, str]:
             if body["kind"] in {"Deployment", "DaemonSet"} and body["metadata"]["name"] == role:
                 for each in body["spec"]["template"]["spec"]["containers"]:
                     values |= {entry["name"]: entry["value"] for entry in each.get("env", ()) if "value" in entry}
-    ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**ours, "PYTHONPYCACHEPREFIX": str(compiled), **values}
+    return {**with_bytecode(compiled), **values}

@@ -1,27 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ports for servers that have to be told one, and for those that come back to theirs.
 
-They are none of those that the kernel gives to whoever connects or binds without a wish: one of these would be taken by
-somebody else before the server is there.
+They are none that the kernel would give to a caller: so nobody has taken them when they are used at last, or when a
+server that was killed is started again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import socket
-from pathlib import Path
 
-__all__ = ["free_port"]
+__all__ = ["PORTS", "free_port", "free_ports"]
+
+PORTS = range(20000, 32768)
+"""The kernel gives callers (ip_local_port_range) others."""
+_ports = itertools.count(random.randrange(len(PORTS)))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on; no two calls in one run return the same."""
+    found: list[int] = []
+    for _ in PORTS:
+        port = PORTS[next(_ports) % len(PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: past connections are no matter
+            probe.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"there are no {count} free ports from {PORTS[0]} to {PORTS[-1]}")
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody has now, and that nobody is given without asking for it."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.sample(range(10_000, max(first, 11_000)), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("a hundred ports are taken")
+    """Return one."""
+    return free_ports(1)[0]

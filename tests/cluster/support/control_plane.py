@@ -18,8 +18,9 @@ from typing import Any
 import yaml
 from tests.cluster.support.api import Api
 from tests.cluster.support.pki import Authority
-from tests.cluster.support.processes import Child, eventually, free_ports
+from tests.cluster.support.processes import Child, eventually
 from tests.cluster.support.services import ServiceNetwork
+from tests.support.ports import free_ports
 from tools.cluster.build import find
 
 __all__ = ["VERSIONS", "ControlPlane", "Slot"]

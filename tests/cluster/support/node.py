@@ -26,7 +26,8 @@ from tests.cluster.support.api import Object
 from tests.cluster.support.control_plane import ControlPlane
 from tests.cluster.support.files import node_folders
 from tests.cluster.support.images import PAUSE, base_images
-from tests.cluster.support.processes import Child, eventually, free_ports, patient
+from tests.cluster.support.processes import Child, eventually, patient
+from tests.support.ports import free_port
 from tools.cluster.build import find
 
 __all__ = ["RealNode", "is_ready"]
@@ -56,7 +57,7 @@ class RealNode:
         self._plane = plane
         self._bridge = f"dm-br{plane.slot.number}"
         self._cgroup = f"dynamic-memory-{plane.slot.number}-{name}"
-        self._port = free_ports(1)[0]
+        self._port = free_port()
         self._containerd = find("containerd")
         self._init: Child | None = None
         self._booted_before = False

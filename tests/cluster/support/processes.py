@@ -8,11 +8,8 @@ started it ends (PR_SET_PDEATHSIG by setpriv), so children are started in the ma
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import random
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -20,15 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Child", "NotInTime", "be_patient", "eventually", "free_ports", "patient", "tail", "tails"]
+__all__ = ["Child", "NotInTime", "be_patient", "eventually", "patient", "tail", "tails"]
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
 FIRST_SECONDS = 0.005
-PORTS = range(20000, 32768)
-"""Ports for servers: the kernel gives callers (ip_local_port_range) others."""
-_ports = itertools.count(random.randrange(len(PORTS)))
 _times = 1.0
 
 
@@ -77,24 +71,6 @@ def eventually(check: Callable[[], T], timeout: float, what: str, every: float =
         if passed > timeout:
             raise NotInTime(f"not within {timeout:g} s: {what}; last: {state!r}")
         time.sleep(min(every, max(passed / 5, FIRST_SECONDS)))
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that nothing listens on.
-
-    They are none that the kernel would give to a caller: so nobody has taken them when they are used at last, or when a
-    server that was killed is started again. No two calls in one run return the same.
-    """
-    found: list[int] = []
-    for _ in PORTS:
-        port = PORTS[next(_ports) % len(PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: past connections are no matter
-            probe.bind(("", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError(f"there are no {count} free ports from {PORTS[0]} to {PORTS[-1]}")
 
 
 def tail(path: Path, start: int = 0, limit: int = 6000) -> str:

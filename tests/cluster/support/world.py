@@ -26,7 +26,8 @@ import yaml
 from tests.cluster.support.api import Api, Object
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.images import BUSYBOX
-from tests.cluster.support.processes import Child, eventually, free_ports
+from tests.cluster.support.processes import Child, eventually
+from tests.support.ports import free_port
 
 from dynamic_memory.api import names
 from dynamic_memory.fabric.client import Fabric, FabricClient, TlsFiles
@@ -88,7 +89,7 @@ class World:
         self.domain = f"d{next(_numbers)}"
         self.pool = names.fabric_pool(self.domain)
         self.tls = tls
-        self.address = f"{SERVICE_NAME if tls else '127.0.0.1'}:{free_ports(1)[0]}"
+        self.address = f"{SERVICE_NAME if tls else '127.0.0.1'}:{free_port()}"
         self.children: dict[str, Child] = {}
         extra = dict(driver or {})
         timing = {**cluster.pace.timing, **extra.get("timing", {})}

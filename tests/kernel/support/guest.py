@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 from tests.cluster.support.images import BUSYBOX, PAUSE
 from tests.cluster.support.pki import Authority
-from tests.cluster.support.processes import Child, eventually, free_ports, patient
+from tests.cluster.support.processes import Child, eventually, patient
+from tests.support.ports import free_port
 from tools.kernel.build import GuestImage
 
 __all__ = ["GATEWAY", "Guest", "Ran"]
@@ -116,7 +117,7 @@ class Guest:
         self.console = logs / f"{name}-console.log"
         self._image = image
         self._logs = logs
-        self._port = free_ports(1)[0]
+        self._port = free_port()
         self._qemu: Child | None = None
 
     def configure_node(self, server: str, authority: Authority, kubelet: Mapping[str, Any] | None = None) -> None:

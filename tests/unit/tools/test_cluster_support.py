@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cluster.support import processes
 from tests.cluster.support.api import _path
 from tests.cluster.support.control_plane import Slot
-from tests.cluster.support.processes import PORTS, Child, NotInTime, be_patient, eventually, free_ports, tail, tails
+from tests.cluster.support.processes import Child, NotInTime, be_patient, eventually, tail, tails
+from tests.support import ports
+from tests.support.ports import PORTS, free_ports
 
 
 def test_eventually_returns_the_first_true_result():
@@ -79,14 +80,14 @@ def test_a_patient_run_waits_longer():
 
 
 def test_free_ports_differ_from_call_to_call_and_are_none_that_the_kernel_gives_to_callers():
-    ports = [port for _ in range(20) for port in free_ports(20)]
-    assert len(set(ports)) == 400
-    assert set(ports) <= set(PORTS)
+    found = [port for _ in range(20) for port in free_ports(20)]
+    assert len(set(found)) == 400
+    assert set(found) <= set(PORTS)
 
 
 def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch):
     first, second = free_ports(2)
-    monkeypatch.setattr(processes, "PORTS", (first, second))
+    monkeypatch.setattr(ports, "PORTS", (first, second))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first))
         taken.listen()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamic_memory.embedded.apiserver import names
 from dynamic_memory.embedded.apiserver.node_labels import forbidden_labels
@@ -109,10 +109,10 @@ def _nodes(field: str, group: NodeConfig, pool: PoolConfig | None, *, rbac: bool
 
 def _host(field: str, group: NodeConfig, pool: PoolConfig | None) -> None:
     """Refuse what the simulated host would, in the words of this file."""
-    pages: Mapping[str, int] = {name.removeprefix(HUGEPAGES): size for name, size in group.hugepages.items()}
-    more = {} if pool is None else {"block_size": pool.block_size}
+    more: dict[str, Any] = {} if pool is None else {"block_size": pool.block_size}
+    more["hugepages"] = {name.removeprefix(HUGEPAGES): size for name, size in group.hugepages.items()}
     try:
-        SimulatedHostConfig(root=Path(), nodes=group.memory, hugepages=pages, **more)  # type: ignore[arg-type]
+        SimulatedHostConfig(root=Path(), nodes=group.memory, **more)
     except InvalidInput as error:
         path = error.path.removeprefix("host.simulated.")
         part = next((part for part in OF_HOST if path.startswith(part)), path)

@@ -610,8 +610,7 @@ async def forced_mixed(rig, monkeypatch, *, busy=""):
     rig.host.busy = busy
     rig.api.remove(PODS, "p1", "app")
     rig.add(mixed("numa2-4ki", "1Gi", uid=ref.uid, pods=("p2",)))
-    attached = lambda: any(s.state == "attached" and s.tag != old.tag for s in rig.record(ref).shares)  # noqa: E731
-    await rig.until(attached)
+    await rig.until(lambda: any(s.state == "attached" and s.tag != old.tag for s in rig.record(ref).shares))
     return fabric, alive, ref, old.tag
 
 
