@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepare and Unprepare of the node's own memory: answers, ledger, restarts, other drivers, a fabric beside it."""
+"""Prepare and Unprepare of the node's own memory: answers, ledger, restarts, disks that fail."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import logging
 import uuid
 
 import pytest
-from tests.support.fake_fabric import FakeRig
 from tests.support.machine import GIB, MIB, set_pages
-from tests.unit.driver.conftest import claim_body
 from tests.unit.driver.local_rig import env, local_claim, parameters, pod_body, result, spec
 
 from dynamic_memory.api.kinds import PODS, RESOURCE_CLAIMS
@@ -205,13 +201,6 @@ async def test_R14_unprepare_needs_no_api_server(rig):
     await rig.unprepare(ref)  # the kubelet has not heard the answer
 
 
-async def test_R14_R20_a_claim_that_nobody_knows_is_unprepared_by_either_driver(rig):
-    """Without a fabric there is nothing that another process could hold of it."""
-    async with second_driver(rig) as second:
-        until = clock.monotonic() + 5
-        await second._plugin._unpreparer.unprepare(ClaimRef("app", "never", str(uuid.uuid4())), until)
-
-
 async def test_R15_the_file_goes_first_and_the_ledger_only_if_it_went(rig, monkeypatch):
     ref = rig.add(local_claim())
     await rig.prepare(ref)
@@ -342,85 +331,6 @@ async def test_R17_a_cancelled_call_leaves_all_of_it_or_nothing(rig):
         pytest.fail("the call never came to its end")
 
 
-async def test_R20_another_driver_prepares_and_unprepares_meanwhile(rig):
-    """In a rolling update two drivers run: the new one has no lock, and serves the node's own memory all the same."""
-    ref = rig.add(local_claim())
-    first = await rig.prepare(ref)
-    second = rig.make()
-    running = asyncio.ensure_future(second.run())
-    try:
-        await rig.until(lambda: second.node.claims.informer.synced and second.node.local.devices)
-        assert not second.node.active
-        preparer, unpreparer = second._plugin._preparer, second._plugin._unpreparer
-        until = asyncio.get_running_loop().time() + 5
-        assert await preparer.prepare(ref, until) == first
-        other = rig.add(local_claim(name="b", pods=("p2",)))
-        assert len(await preparer.prepare(other, until)) == 1
-        await unpreparer.unprepare(ref, until)
-        assert second.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-
-
-@contextlib.asynccontextmanager
-async def second_driver(rig):
-    """The one of a rolling update that does not lead."""
-    second = rig.make()
-    running = asyncio.ensure_future(second.run())
-    try:
-        await rig.until(lambda: second.node.claims.informer.synced and second.node.local.devices)
-        assert not second.node.active
-        yield second
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-
-
-async def test_R13_R20_what_one_driver_has_given_the_other_one_does_not_give(rig):
-    refs = [
-        rig.add(local_claim(result(device="numa2-4ki", size="1536Mi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(3)
-    ]
-    async with second_driver(rig) as second:
-        first, until = rig.driver, clock.monotonic() + 50
-        prepare, unprepare = second._plugin._preparer.prepare, second._plugin._unpreparer.unprepare
-        await prepare(refs[0], until)
-        with pytest.raises(NotReady, match="1610612736 are prepared for others"):
-            await rig.prepare(refs[1])
-        await unprepare(refs[0], until)
-        # what was given back is there for the other one at once
-        assert len(await rig.prepare(refs[1])) == 1
-        with pytest.raises(NotReady, match="1610612736 are prepared for others"):
-            await prepare(refs[2], until)
-        assert rig.driver is first
-
-
-async def test_R13_R20_a_driver_that_does_not_lead_looks_at_the_machine_as_it_is_now(rig):
-    """It may wait for long, and nobody publishes for it what changes."""
-    ref = rig.add(local_claim(result(device="numa0-2mi", size="64Mi")))
-    async with second_driver(rig) as second:
-        set_pages(rig.root, 0, 2 * MIB, 16)
-        with pytest.raises(NotReady, match="device numa0-2mi has 33554432 bytes"):
-            await second._plugin._preparer.prepare(ref, clock.monotonic() + 5)
-        set_pages(rig.root, 0, 2 * MIB, 64)
-        assert len(await second._plugin._preparer.prepare(ref, clock.monotonic() + 5)) == 1
-
-
-async def test_R13_R20_two_drivers_at_the_same_time_do_not_both_give_the_last_bytes(rig):
-    refs = [
-        rig.add(local_claim(result(device="numa2-4ki", size="1Gi"), name=f"c{n}", pods=(f"p{n}",))) for n in range(8)
-    ]
-    async with second_driver(rig) as second:
-        until = clock.monotonic() + 50
-        preparers = rig.driver._plugin._preparer, second._plugin._preparer
-        calls = [preparers[n % 2].prepare(ref, until) for n, ref in enumerate(refs)]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert sum(isinstance(answer, list) for answer in answers) == 2
-        assert all(isinstance(answer, (list, NotReady)) for answer in answers)
-        await second.node.records.load()
-        assert second.node.records.taken("n1/mem", "numa2-4ki") == 2 * GIB
-
-
 async def test_R16_a_disk_that_fills_up_on_the_way_leaves_a_ledger_that_is_true(rig, monkeypatch):
     """Neither can the file be written nor the record be put back; what the index says is what the disk says."""
     ref = rig.add(local_claim())
@@ -488,29 +398,6 @@ async def test_a_claim_that_was_made_anew_under_its_name_is_another_one(rig):
     assert rig.specs() == [f"dra.memory-claim-{second.uid}.json"], "an Unprepare that is late is about the first"
 
 
-async def test_R15_R20_an_unprepare_in_hand_takes_no_file_of_the_pod_that_follows(rig):
-    """The driver that ends has freed the claim; the next one prepares it for another pod before the first goes on."""
-    ref = rig.add(local_claim())
-    await rig.prepare(ref)
-    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
-    rig.api.reserve("p2", name="near")
-    async with second_driver(rig) as second:
-        records = rig.driver.node.records
-        update, given = records.update, []
-
-        async def and_the_other_driver_prepares(key, *how):
-            record = await update(key, *how)
-            if record is None and not given:
-                given.append(await second._plugin._preparer.prepare(ref, clock.monotonic() + 5))
-            return record
-
-        records.update = and_the_other_driver_prepares
-        await rig.unprepare(ref)
-        assert given
-        assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
-        assert [path.name for path in (rig.folder / "metadata").iterdir()] == [ref.uid]
-
-
 async def test_R16_a_record_that_cannot_be_written_is_a_sentence_and_leaves_nothing(rig, monkeypatch):
     ref = rig.add(local_claim())
 
@@ -525,206 +412,6 @@ async def test_R16_a_record_that_cannot_be_written_is_a_sentence_and_leaves_noth
     assert rig.specs() == []
     assert not (rig.folder / "metadata").exists()
     assert len(await rig.prepare(ref)) == 1
-
-
-async def test_R20_what_a_driver_that_ends_still_prepares_keeps_its_file(rig):
-    """It answers calls in hand after it has given up the node's lock; the next one looks for stale files then."""
-    ref = rig.add(local_claim())
-    first, second = rig.driver, rig.make()
-    await rig.stop()
-    load, loads = second.node.records.load, []
-
-    async def load_and_let_the_first_one_end():
-        await load()
-        loads.append(1)
-        if len(loads) == 2:  # at the start, and with the lock
-            await rig.prepare(ref)
-            assert rig.specs()
-
-    second.node.records.load = load_and_let_the_first_one_end
-    assert rig.driver is first
-    running = asyncio.ensure_future(second.run())
-    try:
-        await rig.until(lambda: second.node.active)
-        assert rig.specs() == [f"dra.memory-claim-{ref.uid}.json"]
-        assert second.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
-        # and what it prepares after that comes to be known
-        await rig.prepare(rig.add(local_claim(name="late", pods=("p2",))))
-        await rig.until(lambda: second.node.records.taken("n1/mem", "numa0-4ki") == 1024 * MIB, 100)
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-
-
-async def test_a_claim_of_fabric_and_local_memory_is_one_claim(rig, tmp_path):
-    await rig.stop()
-    fabric = await FakeRig.open()
-    driver = rig.make(fabric=fabric.as_node("n1"))
-    rig.driver = driver
-    rig._task = asyncio.create_task(driver.run())
-    body = claim_body("near", pods=("p1",))
-    near = result(request="near")
-    body["status"]["allocation"]["devices"]["results"].append(near)
-    body["spec"]["devices"]["requests"].append({"name": "near", "exactly": {"deviceClassName": "dra.memory"}})
-    ref = rig.add(body)
-    devices = await rig.prepare(ref, seconds=40)
-    assert [(device.request, device.cdi_ids) for device in devices] == [
-        ("far", (f"dra.memory/claim=claim-{ref.uid}.far",)),
-        ("far-window", ()),
-        ("near", (f"dra.memory/claim=claim-{ref.uid}.near",)),
-    ]
-    found = settings.settings_of(rig.record(ref)).requests
-    assert found[f"{ref.uid}.near"].memory == 512 * MIB
-    assert found[f"{ref.uid}.far"].far_nodes == (1,)
-    await rig.unprepare(ref, seconds=40)
-    assert (await fabric.as_operator().list_extents()).shares == ()
-    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 0
-    assert rig.specs() == []
-
-
-def mixed(device="numa0-4ki", size="512Mi", uid="", pods=("p1",)):
-    """A claim of fabric memory and of the node's own, as it is allocated."""
-    body = claim_body("near", uid=uid, pods=pods)
-    body["status"]["allocation"]["devices"]["results"].append(result(request="near", device=device, size=size))
-    body["spec"]["devices"]["requests"].append({"name": "near", "exactly": {"deviceClassName": "dra.memory"}})
-    return body
-
-
-async def start_with_fabric(rig):
-    await rig.stop()
-    fabric = await FakeRig.open()
-    rig.driver = rig.make(fabric=fabric.as_node("n1"))
-    rig._task = asyncio.create_task(rig.driver.run())
-    await rig.until(lambda: rig.driver.node.active)
-    return fabric
-
-
-async def forced_mixed(rig, monkeypatch, *, busy=""):
-    """A claim whose first pod was removed by force, allocated anew to a second one while the first still runs."""
-    fabric = await start_with_fabric(rig)
-    alive = {"uid-p1"}
-    monkeypatch.setattr(rig.driver._owners, "_lives", lambda uid: uid in alive)
-    ref = rig.add(mixed())
-    await rig.prepare(ref, 40)
-    (old,) = rig.record(ref).shares
-    rig.host.busy = busy
-    rig.api.remove(PODS, "p1", "app")
-    rig.add(mixed("numa2-4ki", "1Gi", uid=ref.uid, pods=("p2",)))
-    await rig.until(lambda: any(s.state == "attached" and s.tag != old.tag for s in rig.record(ref).shares))
-    return fabric, alive, ref, old.tag
-
-
-async def test_S4_a_claim_of_fabric_and_local_memory_is_handed_on_whole_and_only_when_its_pod_has_ended(
-    rig, monkeypatch, caplog
-):
-    fabric, alive, ref, old = await forced_mixed(rig, monkeypatch)
-    await clock.sleep(10)
-    assert rig.record(ref).owner.uid == "uid-p1", "its containers still run"
-    assert rig.driver.node.records.taken("n1/mem", "numa0-4ki") == 512 * MIB
-    assert rig.specs() == [], "nobody starts with half of it"
-    alive.clear()
-    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
-    records = rig.driver.node.records
-    assert (records.taken("n1/mem", "numa0-4ki"), records.taken("n1/mem", "numa2-4ki")) == (0, 1024 * MIB)
-    found = settings.settings_of(rig.record(ref))
-    assert found.may_use("uid-p2", "app", f"{ref.uid}.near")
-    assert found.may_use("uid-p2", "app", f"{ref.uid}.far")
-    assert not found.may_use("uid-p1", "app", f"{ref.uid}.far")
-    names = {device["name"] for device in spec(rig, ref)["devices"]}
-    assert names == {f"claim-{ref.uid}.far", f"claim-{ref.uid}.near"}, "those that the kubelet knows"
-    text = json.dumps(spec(rig, ref))
-    assert old not in text
-    assert "numa2-4ki" in text
-    # what is handed on is remembered: over a restart, and a reboot, which loses the files
-    await rig.stop()
-    caplog.set_level(logging.INFO)
-    rig.driver = rig.make(fabric=fabric.as_node("n1"))
-    rig._task = asyncio.create_task(rig.driver.run())
-    await rig.until(lambda: rig.driver.node.active)
-    assert "stale CDI file removed" not in caplog.text
-    assert rig.specs()
-    await rig.stop()
-    (rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").unlink()
-    rig.driver = rig.make(fabric=fabric.as_node("n1"))
-    rig._task = asyncio.create_task(rig.driver.run())
-    await rig.until(rig.specs)
-    assert json.dumps(spec(rig, ref)) == text
-    # the kubelet takes it for prepared, and gives it back in the end
-    rig.api.set_pod("p2", "Running")
-    await rig.unprepare(ref, 40)
-    assert (await fabric.as_operator().list_extents()).shares == ()
-    assert rig.driver.node.records.taken("n1/mem", "numa2-4ki") == 0
-    assert rig.specs() == []
-
-
-async def test_rule_12_an_unprepare_after_handing_on_keeps_the_new_share(rig, monkeypatch):
-    fabric, alive, ref, old = await forced_mixed(rig, monkeypatch, busy="pinned")
-    with pytest.raises(StillHeld, match="pinned"):
-        await rig.unprepare(ref, 2)
-    alive.clear()
-    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
-    (new,) = [share.tag for share in rig.record(ref).shares if share.tag != old]
-    rig.host.busy = ""
-    await rig.unprepare(ref, 40)
-    assert [share.tag for share in (await fabric.as_operator().list_extents()).shares] == [new]
-    # the kubelet has forgotten the claim, and prepares it for the second pod
-    devices = await rig.prepare(ref, 40)
-    assert [device.request for device in devices] == ["far", "far-window", "near"]
-    assert rig.record(ref).owner.uid == "uid-p2"
-    assert rig.driver.node.records.taken("n1/mem", "numa2-4ki") == 1024 * MIB
-    rig.api.set_pod("p2", "Running")
-    await rig.unprepare(ref, 40)
-    assert (await fabric.as_operator().list_extents()).shares == ()
-
-
-async def test_S4_a_claim_of_both_that_keeps_its_allocation_is_handed_on(rig, monkeypatch):
-    await start_with_fabric(rig)
-    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
-    ref = rig.add(mixed())
-    await rig.prepare(ref, 40)
-    before = rig.record(ref).shares
-    rig.api.put(PODS, pod_body("p2", claims={"mem": "near"}))
-    rig.api.remove(PODS, "p1", "app")
-    rig.api.reserve("p2", name="near")
-    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2")
-    assert rig.record(ref).shares == before
-    assert settings.settings_of(rig.record(ref)).may_use("uid-p2", "app", f"{ref.uid}.far")
-    await rig.unprepare(ref, 40)
-    assert rig.record(ref) is None or not rig.record(ref).local
-
-
-async def test_the_file_of_a_claim_that_lost_its_fabric_memory_when_it_was_handed_on_comes_back(rig, monkeypatch):
-    """An alternative without a fabric was allocated to the second pod."""
-    fabric = await start_with_fabric(rig)
-    monkeypatch.setattr(rig.driver._owners, "_lives", lambda _uid: False)
-    ref = rig.add(mixed())
-    await rig.prepare(ref, 40)
-    rig.api.remove(PODS, "p1", "app")
-    rig.add(local_claim(result("near"), uid=ref.uid, name=ref.name, pods=("p2",)))
-    await rig.until(lambda: rig.record(ref).owner.uid == "uid-p2" and not rig.record(ref).shares)
-    assert rig.record(ref).offered, "nobody asked for it"
-    text = json.dumps(spec(rig, ref))
-    await rig.stop()
-    (rig.folder / f"cdi/dra.memory-claim-{ref.uid}.json").unlink()
-    rig.driver = rig.make(fabric=fabric.as_node("n1"))
-    rig._task = asyncio.create_task(rig.driver.run())
-    await rig.until(rig.specs)
-    assert json.dumps(spec(rig, ref)) == text
-
-
-async def test_what_is_wrong_with_a_claim_of_both_is_said_before_the_fabric_is_waited_for(rig):
-    await start_with_fabric(rig)
-    both = mixed()
-    both["status"]["allocation"]["devices"]["config"] = [parameters(fileSystem={"path": "/mnt/m"})]
-    both["status"]["allocation"]["devices"]["results"][0]["device"] = "nowhere"
-    ref = rig.add(both)
-    with pytest.raises(RefusedClaim, match="requests near and far both want /mnt/m"):
-        await rig.prepare(ref, 40)
-    far = [parameters(fileSystem={"path": "mnt"}) | {"requests": ["far"]}]
-    both["status"]["allocation"]["devices"]["config"] = far
-    ref = rig.add(both)
-    with pytest.raises(RefusedClaim, match=r"request far: .*fileSystem.path"):
-        await rig.prepare(ref, 40)
 
 
 async def test_an_api_server_that_does_not_answer_prepares_nothing(rig):
